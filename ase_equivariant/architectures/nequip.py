@@ -1,0 +1,204 @@
+"""NequIP: E(3)-equivariant message passing with tensor products of features and spherical harmonics."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from ase.data import chemical_symbols
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor, nn
+
+from ase_equivariant.config import Config
+from ase_equivariant.irreps import Irreps, merge
+from ase_equivariant.nn.angular import SphericalHarmonics
+from ase_equivariant.nn.convolution import Convolution
+from ase_equivariant.nn.gate import Gate
+from ase_equivariant.nn.linear import Linear, SpeciesGroups, SpeciesLinear, group_by_species
+from ase_equivariant.nn.norm import EquivariantRMSNorm
+from ase_equivariant.nn.radial import BesselBasis, PolynomialCutoff, XPLORCutoff
+
+
+class NequIPConfig(Config):
+    """Hyper-parameters of :class:`NequIP`.
+
+    Attributes
+    ----------
+    species : tuple of str
+        Chemical symbols the model knows.
+    cutoff : float
+        Å.
+    num_layers : int
+        Interaction layers, the receptive field in units of the cutoff.
+    l_max : int
+        Highest degree of the spherical harmonics.
+    irreps_hidden : str or tuple of str
+        Features after each layer in e3nn's notation, one for all layers or one for each.
+        Given as one, the last layer keeps the even scalars only: nothing reads the rest.
+    num_embedding : int or None
+        Channels of the species embedding; default as many as ``irreps_hidden`` has even scalars.
+    parity : bool
+        Whether inversion is a symmetry: if not, every irrep must be even, as in SevenNet.
+    num_radial : int
+        Bessel functions.
+    trainable_radial : bool
+        Whether their wave numbers are fitted.
+    radial_hidden : tuple of int
+        Hidden widths of the radial networks.
+    cutoff_function : {"polynomial", "xplor"}
+        Smooth cutoff, with ``polynomial_p`` or ``xplor_onset`` (Å).
+    avg_num_neighbors : float or None
+        Normalization of the sum over neighbours; training fills it in from the data.
+    self_connection : {"species", "linear", "none"}
+        Skip connection with one matrix per species (NequIP), one for all (SevenNet-l3i5), or none.
+    norm : {"none", "rms"}
+        Equivariant RMS normalization before each gate.
+    """
+
+    name: Literal["nequip"] = "nequip"
+    species: tuple[str, ...] = Field(min_length=1)
+    cutoff: float = Field(gt=0, allow_inf_nan=False)
+    num_layers: int = Field(default=4, ge=1)
+    l_max: int = Field(default=2, ge=0, le=11)
+    irreps_hidden: str | tuple[str, ...] = "32x0e+32x1o+32x2e"
+    num_embedding: int | None = Field(default=None, ge=1)
+    parity: bool = True
+    num_radial: int = Field(default=8, ge=1)
+    trainable_radial: bool = True
+    radial_hidden: tuple[Annotated[int, Field(ge=1)], ...] = (64, 64)
+    cutoff_function: Literal["polynomial", "xplor"] = "polynomial"
+    polynomial_p: float = Field(default=6.0, ge=2)
+    xplor_onset: float | None = Field(default=None, ge=0)
+    avg_num_neighbors: float | None = Field(default=None, gt=0)
+    self_connection: Literal["species", "linear", "none"] = "species"
+    norm: Literal["none", "rms"] = "none"
+
+    @field_validator("species")
+    @classmethod
+    def _known_elements(cls, species: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [symbol for symbol in species if symbol not in chemical_symbols[1:]]
+        if unknown:
+            raise ValueError(f"not a chemical symbol: {', '.join(unknown)}")
+        if len(set(species)) < len(species):
+            raise ValueError("a chemical symbol appears twice")
+        return species
+
+    @field_validator("irreps_hidden")
+    @classmethod
+    def _valid_irreps(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for text in [value] if isinstance(value, str) else value:
+            try:
+                scalars = Irreps(text).count("0e")
+            except (ValueError, AssertionError, IndexError):
+                raise ValueError(f"{text!r} is not irreps in e3nn's notation, such as '32x0e+32x1o'") from None
+            if scalars == 0:
+                raise ValueError(f"{text!r} has no even scalars (0e), which every layer needs")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> NequIPConfig:
+        if not isinstance(self.irreps_hidden, str) and len(self.irreps_hidden) != self.num_layers:
+            raise ValueError(f"irreps_hidden lists {len(self.irreps_hidden)} layers but num_layers is {self.num_layers}")
+        if not self.parity and any(ir.p == -1 for irreps in self.layer_irreps() for _, ir in irreps):
+            raise ValueError("parity = false needs even irreps only (such as '32x0e+32x1e'); found odd ones")
+        if self.cutoff_function == "xplor" and (self.xplor_onset is None or self.xplor_onset >= self.cutoff):
+            raise ValueError("cutoff_function = 'xplor' needs xplor_onset below the cutoff")
+        return self
+
+    def layer_irreps(self) -> tuple[Irreps, ...]:
+        """Merged irreps after each layer, as configured (a layer may reach fewer of them)."""
+        if not isinstance(self.irreps_hidden, str):
+            return tuple(merge(Irreps(text)) for text in self.irreps_hidden)
+        hidden = merge(Irreps(self.irreps_hidden))
+        return (*[hidden] * (self.num_layers - 1), Irreps([(hidden.count("0e"), (0, 1))]))
+
+
+class NequIPLayer(nn.Module):
+    """One interaction: ``x ← gate(norm(convolution(x) + self-connection(x)))``."""
+
+    def __init__(self, config: NequIPConfig, irreps_in: Irreps, irreps_sh: Irreps, irreps_hidden: Irreps):
+        super().__init__()
+        reached = {ir for _, a in irreps_in for _, b in irreps_sh for ir in a * b}
+        self.gate = Gate(Irreps([(mul, ir) for mul, ir in irreps_hidden if ir in reached]))
+        irreps_conv = self.gate.irreps_in
+        self.irreps_out = self.gate.irreps_out
+        self.convolution = Convolution(
+            irreps_in, irreps_sh, irreps_conv, [config.num_radial, *config.radial_hidden], config.avg_num_neighbors or 1.0
+        )
+        self.species_connection = self.linear_connection = None
+        if config.self_connection == "species":
+            self.species_connection = SpeciesLinear(irreps_in, irreps_conv, len(config.species))
+        elif config.self_connection == "linear":
+            self.linear_connection = Linear(irreps_in, irreps_conv)
+        self.norm = EquivariantRMSNorm(irreps_conv) if config.norm == "rms" else nn.Identity()
+
+    def forward(
+        self, x: Tensor, groups: SpeciesGroups, harmonics: Tensor, basis: Tensor, edge_index: Tensor
+    ) -> Tensor:
+        """Map node features (N, irreps_in.dim) to (N, irreps_out.dim)."""
+        y = self.convolution(x, harmonics, basis, edge_index)
+        if self.species_connection is not None:
+            y = y + self.species_connection(x, groups)
+        elif self.linear_connection is not None:
+            y = y + self.linear_connection(x)
+        return self.gate(self.norm(y))
+
+
+class NequIP(nn.Module):
+    """Edge vectors and species to equivariant features of atoms.
+
+    1. Embed species as even scalars.
+    2. Spherical harmonics of the edge directions; Bessel functions of the lengths times a smooth cutoff.
+    3. ``num_layers`` interactions: convolution over neighbours, self-connection, gate.
+
+    What the features mean is for read-outs to say.
+
+    References
+    ----------
+    Batzner et al., Nat. Commun. 13, 2453 (2022), arXiv:2101.03164, fig. 1.
+    """
+
+    def __init__(self, config: NequIPConfig):
+        super().__init__()
+        self.config = config
+        self.harmonics = SphericalHarmonics(config.l_max, config.parity)
+        self.basis = BesselBasis(config.cutoff, config.num_radial, config.trainable_radial)
+        if config.cutoff_function == "polynomial":
+            self.cutoff: nn.Module = PolynomialCutoff(config.cutoff, config.polynomial_p)
+        else:
+            self.cutoff = XPLORCutoff(config.cutoff, config.xplor_onset or 0.0)
+        per_layer = config.layer_irreps()
+        irreps = Irreps([(config.num_embedding or per_layer[0].count("0e"), (0, 1))])
+        self.embedding = nn.Parameter(torch.randn(len(config.species), irreps.dim, dtype=torch.float64))
+        self.layers = nn.ModuleList()
+        for hidden in per_layer:
+            layer = NequIPLayer(config, irreps, self.harmonics.irreps, hidden)
+            self.layers.append(layer)
+            irreps = layer.irreps_out
+        self.irreps_out = irreps
+
+    def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor) -> Tensor:
+        """Features of every atom.
+
+        Parameters
+        ----------
+        species : Tensor
+            (N,) int64, indices into ``config.species``.
+        edge_index : Tensor
+            (2, E) int64; row 0 receives, row 1 sends.
+        edge_vectors : Tensor
+            (E, 3), from centre to neighbour, Å.
+
+        Returns
+        -------
+        Tensor
+            (N, irreps_out.dim).
+        """
+        r = torch.linalg.vector_norm(edge_vectors, dim=1)
+        harmonics = self.harmonics(edge_vectors / r.unsqueeze(1))
+        basis = self.basis(r) * self.cutoff(r).unsqueeze(1)
+        groups = group_by_species(species)
+        x = self.embedding.index_select(0, species)
+        for layer in self.layers:
+            x = layer(x, groups, harmonics, basis, edge_index)
+        return x

@@ -1,0 +1,187 @@
+"""The ASE calculator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, CalculatorError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from ase_equivariant.graph.convert import graph_from_edges
+from ase_equivariant.graph.neighbors import VerletList
+from ase_equivariant.io.model_file import ModelCard, content_hash, load_model
+from ase_equivariant.io.registry import resolve
+from ase_equivariant.potential.potential import Potential, Prediction
+
+Preset = Literal["md", "relax", "phonon"]
+
+PRESETS: dict[str, torch.dtype] = {"md": torch.float32, "relax": torch.float64, "phonon": torch.float64}
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class EquivariantCalculator(Calculator):
+    """Energies, forces and stress from an equivariant neural network potential.
+
+    >>> from ase.build import molecule
+    >>> from ase_equivariant import EquivariantCalculator
+    >>> atoms = molecule("CH3CH2OH")
+    >>> atoms.calc = EquivariantCalculator("ethanol")
+    >>> forces = atoms.get_forces()
+
+    Gives ``energy`` and ``free_energy`` (eV, equal), ``energies`` (eV per atom),
+    ``forces`` (eV/Å) and, if the atoms have a three-dimensional cell, ``stress`` and
+    ``stresses`` (Voigt xx yy zz yz xz xy, eV/Å³, tensile positive).
+
+    Parameters
+    ----------
+    model : str, Path or Potential
+        Name of a shipped model, path of a model file, or a potential, which is copied.
+    device : str
+        "cpu", "cuda", "cuda:1" …
+    dtype : "float32", "float64" or torch.dtype, optional
+        Precision of the network; energies are always summed in float64.
+    skin : float
+        Å by which the neighbour list reaches beyond the cutoff, so that it is reused
+        until atoms have moved half as far; 0 rebuilds it at every step.
+    preset : {"md", "relax", "phonon"}, optional
+        "md" means float32, "relax" and "phonon" float64; default float64. ``dtype`` wins.
+
+    Raises
+    ------
+    ValueError
+        For elements the model does not know, positions that are not finite, two atoms at
+        one point, and arguments that make no sense.
+
+    References
+    ----------
+    Batzner et al., Nat. Commun. 13, 2453 (2022), arXiv:2101.03164.
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]  # noqa: RUF012 - ASE's type
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012 - the model does not see them
+
+    def __init__(
+        self,
+        model: str | Path | Potential,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: str | torch.dtype | None = None,
+        skin: float = 1.0,
+        preset: Preset | None = None,
+    ):
+        precision = _precision(dtype, preset)
+        place = _device(device)
+        self.card: ModelCard | None = None
+        if isinstance(model, Potential):
+            potential, self.model_name, self.model_sha256 = deepcopy(model), "custom", content_hash(model)
+        else:
+            loaded = load_model(resolve(model))
+            potential, self.card = loaded.potential, loaded.card
+            self.model_name, self.model_sha256 = loaded.card.name, loaded.header.sha256
+        self.potential = potential.to(device=place, dtype=precision).requires_grad_(False)
+        self.neighbors = VerletList(potential.cutoff, skin)
+        self.prediction: Prediction | None = None
+        super().__init__()
+        self.parameters.update(
+            model=self.model_name,
+            model_sha256=self.model_sha256,
+            device=str(place),
+            dtype=str(precision).removeprefix("torch."),
+            skin=float(skin),
+        )
+        if preset is not None:
+            self.parameters["preset"] = preset
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Chemical symbols the model knows."""
+        return self.potential.species
+
+    @property
+    def cutoff(self) -> float:
+        """Cutoff radius in Å."""
+        return self.potential.cutoff
+
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Refuse: the settings are fixed at construction."""
+        if kwargs:
+            raise TypeError(
+                f"{', '.join(sorted(kwargs))}: the settings of an EquivariantCalculator are fixed; construct a new one"
+            )
+        return {}
+
+    def todict(self, skip_default: bool = True) -> dict[str, Any]:
+        """JSON-safe settings with the model's name and sha256 and the package version."""
+        from ase_equivariant import __version__  # the package imports this module
+
+        return {**self.parameters, "version": __version__}
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Compute every property at once and fill ``results``; the tensors stay in ``prediction``."""
+        super().calculate(atoms, properties, system_changes)
+        edge_index, edge_vectors = self.neighbors.update(
+            self.atoms.positions, self.atoms.cell.array, self.atoms.pbc
+        )
+        _refuse_coinciding_atoms(edge_index, edge_vectors)
+        graph = graph_from_edges(self.atoms, edge_index, edge_vectors, dtype=torch.float64, device=self.potential.device)
+        self.prediction = prediction = self.potential(graph, stress=self.atoms.cell.rank == 3)
+        results = _to_results(prediction, self.atoms)
+        broken = [name for name in ("energy", "forces") if not np.isfinite(results[name]).all()]
+        if broken:
+            raise CalculatorError(f"the model gives {' and '.join(broken)} that are not finite for this structure")
+        self.results = results
+
+
+def _to_results(prediction: Prediction, atoms: Atoms) -> dict[str, Any]:
+    """The prediction in ASE's types, units and order."""
+    energies = prediction["node_energies"].cpu().numpy()
+    energy = float(energies.sum())
+    results: dict[str, Any] = {
+        "energy": energy,
+        "free_energy": energy,
+        "energies": energies,
+        "forces": prediction["forces"].to("cpu", torch.float64).numpy(),
+    }
+    if atoms.cell.rank == 3:
+        stresses = -prediction["node_virials"].to("cpu", torch.float64).numpy() / atoms.get_volume()
+        results["stresses"] = full_3x3_to_voigt_6_stress(stresses)
+        results["stress"] = results["stresses"].sum(axis=0)
+    return results
+
+
+def _precision(dtype: str | torch.dtype | None, preset: str | None) -> torch.dtype:
+    if preset is not None and preset not in PRESETS:
+        raise ValueError(f"no preset {preset!r}: choose one of {', '.join(PRESETS)}")
+    if dtype is None:
+        return PRESETS[preset or "relax"]
+    precision = _DTYPES.get(str(dtype).removeprefix("torch."))
+    if precision is None:
+        raise ValueError(f"dtype {dtype!r} is not supported: choose 'float32' or 'float64'")
+    return precision
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {str(device)!r} cannot be used here ({str(error).splitlines()[0]}): try 'cpu'") from None
+    return place
+
+
+def _refuse_coinciding_atoms(edge_index: np.ndarray, edge_vectors: np.ndarray) -> None:
+    coinciding = np.flatnonzero(~edge_vectors.any(axis=1))
+    if len(coinciding):
+        i, j = edge_index[:, coinciding[0]]
+        raise ValueError(f"atoms {i} and {j} are at the same position: move or remove one of them")

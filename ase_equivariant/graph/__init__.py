@@ -1,0 +1,1 @@
+"""Atoms to graphs: neighbour lists and the one place where ase.Atoms become tensors."""

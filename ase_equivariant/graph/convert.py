@@ -1,0 +1,77 @@
+"""From ``ase.Atoms`` to tensors, the only place where this happens. The Atoms are read, never changed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from ase import Atoms
+from numpy.typing import NDArray
+
+from ase_equivariant.graph.graph import AtomicGraph
+from ase_equivariant.graph.neighbors import neighbor_list
+
+
+def atoms_to_graph(
+    atoms: Atoms, cutoff: float, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
+) -> AtomicGraph:
+    """Graph of one structure: its atoms, joined wherever two are closer than the cutoff.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        Positions and cell in Å. Any atomic number is passed on, 0 ("X") included; whether it is known is for the
+        potential to say.
+    cutoff : float
+        Å, positive.
+    dtype, device
+        Of edge vectors and cell. Both are computed in float64 and rounded last.
+
+    Returns
+    -------
+    AtomicGraph
+        S = 1; ``cell`` is zero unless the structure has three independent cell vectors.
+
+    Raises
+    ------
+    ValueError
+        As :func:`~ase_equivariant.graph.neighbors.neighbor_list`.
+    """
+    edge_index, edge_vectors, _ = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, cutoff)
+    return graph_from_edges(atoms, edge_index, edge_vectors, dtype=dtype, device=device)
+
+
+def graph_from_edges(
+    atoms: Atoms,
+    edge_index: NDArray[np.int64],
+    edge_vectors: NDArray[np.float64],
+    *,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+) -> AtomicGraph:
+    """Graph of one structure whose edges are known, from a :class:`~ase_equivariant.graph.neighbors.VerletList`.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        The structure the edges belong to; its atomic numbers and cell are taken.
+    edge_index : numpy.ndarray
+        (2, E) integers, centre i and neighbor j, sorted by i.
+    edge_vectors : numpy.ndarray
+        (E, 3), ``r_j − r_i + S·cell`` in Å.
+    dtype, device
+        Of edge vectors and cell.
+
+    Returns
+    -------
+    AtomicGraph
+        S = 1; it shares no memory with the arrays and the Atoms.
+    """
+    # A cell without volume has no stress. The vectors that it may have are in the edges already.
+    cell = atoms.cell.array if atoms.cell.rank == 3 else np.zeros((3, 3))
+    return AtomicGraph(
+        atomic_numbers=torch.tensor(atoms.numbers, dtype=torch.int64, device=device),
+        edge_index=torch.tensor(edge_index, dtype=torch.int64, device=device),
+        edge_vectors=torch.tensor(edge_vectors, dtype=dtype, device=device),
+        cell=torch.tensor(cell, dtype=dtype, device=device).reshape(1, 3, 3),
+        batch=torch.zeros(len(atoms), dtype=torch.int64, device=device),
+    )

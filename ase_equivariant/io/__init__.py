@@ -1,0 +1,1 @@
+"""Model files and where to find them."""

@@ -1,0 +1,85 @@
+"""Irreps, their memory layout, and the Clebsch-Gordan coefficients: the border to e3nn.
+
+Features are ``(N, Σ mul·(2l+1))``, **component-major** inside each irrep: the element
+of multiplicity u and component m lies at ``offset + m·mul + u``. A linear layer is then
+one matrix product per l, and kernels vectorize over u. e3nn's own order is
+multiplicity-major, ``offset + u·(2l+1) + m``; the two functions at the end convert.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from e3nn.o3 import Irrep, Irreps, wigner_3j
+from torch import Tensor
+
+__all__ = ["Block", "Irrep", "Irreps", "blocks", "clebsch_gordan", "from_e3nn_layout", "merge", "to_e3nn_layout"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One irrep of a feature: ``mul`` copies of (l, p), stored from ``offset`` on."""
+
+    mul: int
+    l: int  # noqa: E741 - the field's name for the degree
+    p: int
+    offset: int
+
+    @property
+    def num_components(self) -> int:
+        """2l+1."""
+        return 2 * self.l + 1
+
+    @property
+    def slice(self) -> slice:
+        """Where the block lies in the last dimension of a feature."""
+        return slice(self.offset, self.offset + self.mul * self.num_components)
+
+    @property
+    def irrep(self) -> Irrep:
+        """The irrep (l, p)."""
+        return Irrep(self.l, self.p)
+
+    def view(self, features: Tensor) -> Tensor:
+        """The block of ``features`` (N, dim) as (N, 2l+1, mul)."""
+        return features[:, self.slice].unflatten(1, (self.num_components, self.mul))
+
+
+def blocks(irreps: Irreps) -> tuple[Block, ...]:
+    """Blocks of ``irreps`` in the order they are stored."""
+    result, offset = [], 0
+    for mul, ir in irreps:
+        result.append(Block(mul, ir.l, ir.p, offset))
+        offset += mul * ir.dim
+    return tuple(result)
+
+
+def merge(irreps: Irreps) -> Irreps:
+    """Sorted by (l, p), each irrep once, empty ones dropped: the form every layer speaks."""
+    return Irreps(irreps).regroup()
+
+
+@lru_cache(maxsize=None)
+def clebsch_gordan(l1: int, l2: int, l3: int) -> Tensor:
+    """Real Clebsch-Gordan (Wigner 3j) coefficients of e3nn's basis, (2l1+1, 2l2+1, 2l3+1) float64, unit norm."""
+    return wigner_3j(l1, l2, l3, dtype=torch.float64)
+
+
+def from_e3nn_layout(features: Tensor, irreps: Irreps) -> Tensor:
+    """Reorder (…, dim) from e3nn's multiplicity-major order to ours."""
+    parts = []
+    for block in blocks(irreps):
+        part = features[..., block.slice].unflatten(-1, (block.mul, block.num_components))
+        parts.append(part.transpose(-1, -2).flatten(-2))
+    return torch.cat(parts, dim=-1)
+
+
+def to_e3nn_layout(features: Tensor, irreps: Irreps) -> Tensor:
+    """Reorder (…, dim) from our component-major order to e3nn's."""
+    parts = []
+    for block in blocks(irreps):
+        part = features[..., block.slice].unflatten(-1, (block.num_components, block.mul))
+        parts.append(part.transpose(-1, -2).flatten(-2))
+    return torch.cat(parts, dim=-1)

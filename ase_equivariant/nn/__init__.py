@@ -1,0 +1,1 @@
+"""Equivariant layers: irreps and tensors only, no atoms."""

@@ -1,0 +1,202 @@
+"""The potential: graph in, energy and its derivatives out."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypedDict
+
+import torch
+from ase.data import atomic_numbers, chemical_symbols
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from ase_equivariant.architectures import ARCHITECTURES, NequIPConfig
+from ase_equivariant.config import Config
+from ase_equivariant.graph.graph import AtomicGraph
+from ase_equivariant.kernels import Constants
+from ase_equivariant.potential.derivatives import (
+    edge_gradients,
+    forces_from_edges,
+    node_virials_from_edges,
+    stress_from_virial,
+    virial_from_nodes,
+)
+from ase_equivariant.potential.readouts import EnergyReadout, sum_over_structures
+from ase_equivariant.potential.repulsion import ZBL
+from ase_equivariant.potential.scaling import Scaling
+
+
+class Prediction(TypedDict, total=False):
+    """What a potential says of S structures with N atoms; a quantity that was not computed is absent.
+
+    ``energy`` (S,) and ``node_energies`` (N,) in eV, float64; ``forces`` (N, 3) eV/Å;
+    ``virial`` (S, 3, 3) and ``node_virials`` (N, 3, 3) eV; ``stress`` (S, 3, 3) eV/Å³, tensile
+    positive, with NaN for a structure of the batch that has no cell and absent if none has.
+    """
+
+    energy: Tensor
+    node_energies: Tensor
+    forces: Tensor
+    virial: Tensor
+    node_virials: Tensor
+    stress: Tensor
+
+
+class PotentialConfig(Config):
+    """What a :class:`Potential` is made of.
+
+    Attributes
+    ----------
+    architecture : NequIPConfig
+        The network.
+    readout_hidden : tuple of int
+        Hidden widths of the energy read-out; empty for a linear one.
+    zbl : bool
+        Whether to add the ZBL nuclear repulsion, switched off between ``zbl_inner`` and
+        ``zbl_outer`` (Å).
+    """
+
+    architecture: NequIPConfig
+    readout_hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    zbl: bool = False
+    zbl_inner: float = Field(default=0.5, gt=0)
+    zbl_outer: float = Field(default=1.2, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PotentialConfig:
+        if not self.zbl_inner < self.zbl_outer <= self.architecture.cutoff:
+            raise ValueError(
+                f"ZBL switches from {self.zbl_inner} to {self.zbl_outer} Å: "
+                f"choose zbl_inner < zbl_outer <= cutoff ({self.architecture.cutoff} Å)"
+            )
+        return self
+
+
+class UnknownElementError(ValueError):
+    """A structure holds an element that the model was not trained on."""
+
+
+class _SpeciesTable(Constants):
+    """Nuclear charge → species index, −1 where unknown."""
+
+    index_of_number: Tensor
+
+    def __init__(self, species: tuple[str, ...]):
+        super().__init__()
+        index_of_number = torch.full((len(chemical_symbols),), -1)
+        for index, symbol in enumerate(species):
+            index_of_number[atomic_numbers[symbol]] = index
+        self.add_constant("index_of_number", index_of_number)
+
+
+class Potential(nn.Module):
+    """A network with its energy read-out, species scaling and optional core repulsion.
+
+    ``E = Σ_i scale[z_i] · readout(network(graph))_i + shift[z_i]  (+ ZBL)``; forces and stress
+    are exact derivatives of E. Built in float64; ``.to(torch.float32)`` makes the fast one.
+
+    Parameters
+    ----------
+    config : PotentialConfig
+        Weights are random until trained or loaded (`torch.manual_seed` decides them).
+    """
+
+    def __init__(self, config: PotentialConfig):
+        super().__init__()
+        self.config = config
+        species = config.architecture.species
+        self.network = ARCHITECTURES[type(config.architecture)](config.architecture)
+        self.readout = EnergyReadout(self.network.irreps_out, config.readout_hidden)
+        self.scaling = Scaling(len(species))
+        self.species_table = _SpeciesTable(species)
+        self.repulsion = None
+        if config.zbl:
+            numbers = torch.tensor([atomic_numbers[symbol] for symbol in species])
+            self.repulsion = ZBL(numbers, config.zbl_inner, config.zbl_outer)
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Chemical symbols the model knows, in the order of its per-species parameters."""
+        return self.config.architecture.species
+
+    @property
+    def cutoff(self) -> float:
+        """Å; edges must hold every pair closer than this."""
+        return self.config.architecture.cutoff
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the network."""
+        return self.network.embedding.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.network.embedding.device
+
+    def forward(
+        self, graph: AtomicGraph, *, forces: bool = True, stress: bool = False, create_graph: bool = False
+    ) -> Prediction:
+        """Energy and the derivatives asked for.
+
+        Parameters
+        ----------
+        graph : AtomicGraph
+            One structure or a batch; cast to the model's device and dtype.
+        forces : bool
+            Whether to compute forces.
+        stress : bool
+            Whether to compute virial, atomic virials and stress.
+        create_graph : bool
+            Whether the result is differentiable with respect to the parameters (for training).
+
+        Raises
+        ------
+        UnknownElementError
+            Names the elements the model does not know and those it does.
+        """
+        graph = graph.to(self.device, self.dtype)
+        species = self.species_indices(graph.atomic_numbers)
+        derive = forces or stress
+        edge_vectors = graph.edge_vectors.detach().requires_grad_(derive)
+        with torch.set_grad_enabled(derive or create_graph):
+            node_energies = self.atomic_energies(species, graph.edge_index, edge_vectors)
+            energy = sum_over_structures(node_energies, graph.batch, graph.num_structures)
+        prediction = Prediction(energy=energy, node_energies=node_energies)
+        if derive:
+            gradients = edge_gradients(energy, edge_vectors, create_graph)
+            if forces:
+                prediction["forces"] = forces_from_edges(gradients, graph)
+            if stress:
+                prediction.update(_virial_and_stress(gradients, graph))
+        if not create_graph:
+            prediction = Prediction(**{name: value.detach() for name, value in prediction.items()})  # type: ignore[typeddict-item]
+        return prediction
+
+    def atomic_energies(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor) -> Tensor:
+        """Energies of atoms in eV, (N,) float64, from species indices, (2, E) edges and (E, 3) edge vectors in Å."""
+        features = self.network(species, edge_index, edge_vectors)
+        energies = self.scaling(self.readout(features), species)
+        if self.repulsion is not None:
+            r = torch.linalg.vector_norm(edge_vectors, dim=1)
+            energies = energies + self.repulsion(species, edge_index, r)
+        return energies
+
+    def species_indices(self, numbers: Tensor) -> Tensor:
+        """Indices into :attr:`species` of nuclear charges (N,); unknown ones raise :class:`UnknownElementError`."""
+        species = self.species_table.index_of_number[numbers]
+        if numbers.numel() and int(species.min()) < 0:
+            unknown = sorted({chemical_symbols[int(z)] for z in numbers[species < 0]})
+            raise UnknownElementError(
+                f"this model does not know {', '.join(unknown)}: it was made for {', '.join(self.species)}"
+            )
+        return species
+
+
+def _virial_and_stress(gradients: Tensor, graph: AtomicGraph) -> Prediction:
+    node_virials = node_virials_from_edges(gradients, graph)
+    virial = virial_from_nodes(node_virials, graph)
+    result = Prediction(virial=virial, node_virials=node_virials)
+    volume = graph.volume
+    if bool((volume > 0).any()):
+        result["stress"] = stress_from_virial(virial, volume)
+    return result

@@ -1,0 +1,56 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ase_equivariant.io.atomic import atomic_path
+
+FORMAT_VERSION = 1
+
+
+class CheckpointError(ValueError):
+    """A run that cannot be continued; the message says why and what to do."""
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` (tensors, numbers, text and containers of them), whole or not at all."""
+    with atomic_path(path) as temporary:
+        torch.save({"format_version": FORMAT_VERSION, **state}, temporary)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what :func:`save_checkpoint` wrote, onto the CPU; nothing in the file is executed.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged or of another format.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path}: not a whole checkpoint ({first_line}); start anew with --restart-from-scratch"
+        ) from None
+    found = state.get("format_version") if isinstance(state, dict) else None
+    if found != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: checkpoint of format {found}, this version reads {FORMAT_VERSION}; "
+            "continue with the version that wrote it or start anew with --restart-from-scratch"
+        )
+    return state
+
+
+def check_same_run(state: dict[str, Any], fingerprint: str, path: Path) -> None:
+    """Refuse to continue under a configuration that would train something else."""
+    if state["fingerprint"] != fingerprint:
+        raise CheckpointError(
+            f"{path.parent}: the run there was started with another configuration or other data; "
+            "continue it with its own, choose another run.folder, or start anew with --restart-from-scratch"
+        )

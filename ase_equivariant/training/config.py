@@ -1,0 +1,349 @@
+"""What a training run is: one TOML file, validated as a whole before any data is read."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from ase.data import chemical_symbols
+from pydantic import Field, field_validator, model_validator
+
+from ase_equivariant.config import Config, ConfigError
+from ase_equivariant.potential.potential import PotentialConfig
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Units = Literal["auto", "eV", "kcal/mol", "kJ/mol", "Hartree"]
+# A whole number is a count of structures, a number below one a fraction, text a file.
+Count = Annotated[int, Field(strict=True, ge=1)]
+Fraction = Annotated[float, Field(strict=True, gt=0, lt=1)]
+Files = str | tuple[str, ...]
+PerElement = dict[str, float]
+
+# Placeholder where the species are left to the data, so that the rest can be validated without it.
+_ANY_SPECIES = ["H"]
+# What may change when a killed run continues: nothing that moves the weights.
+_FREE_TO_CHANGE = {
+    "run": {"max_minutes", "threads", "device", "checkpoint_minutes", "tensorboard", "folder", "name"},
+    "data": {"test"},
+    "card": ...,
+}
+
+
+class LabelConfig(Config):
+    """Where a file keeps its labels, and in what units.
+
+    Attributes
+    ----------
+    units : {"auto", "eV", "kcal/mol", "kJ/mol", "Hartree"}
+        Unit of the energy; forces are that per Å. "auto" is kcal/mol for ``.npz`` and eV else.
+    length_units : {"Angstrom", "Bohr"}
+        Unit of positions, cells and of the length in forces and stress.
+    labels : {"revised", "original"}
+        Which labels of an rMD17 file: the revised ones or those of the original MD17.
+    energy_key, forces_key, stress_key : str or None
+        Names in ``atoms.info`` and ``atoms.arrays``; default the calculator's results.
+    virial_key : str or None
+        Name of a virial in eV, taken as stress −virial/volume.
+    """
+
+    units: Units = "auto"
+    length_units: Literal["Angstrom", "Bohr"] = "Angstrom"
+    labels: Literal["revised", "original"] = "revised"
+    energy_key: str | None = None
+    forces_key: str | None = None
+    stress_key: str | None = None
+    virial_key: str | None = None
+
+    @model_validator(mode="after")
+    def _one_stress(self) -> Self:
+        if self.stress_key is not None and self.virial_key is not None:
+            raise ValueError("give stress_key or virial_key, not both")
+        return self
+
+
+class DataConfig(LabelConfig):
+    """Which structures are trained on, which choose the best weights, which are only reported.
+
+    Attributes
+    ----------
+    train : str or tuple of str
+        Files. Relative paths start from the current directory.
+    validation, test : str, tuple of str, int or float
+        Files, or how many (or what fraction) of the structures in ``train``, drawn with ``split_seed``.
+    num_train : int or None
+        At most this many structures for training, drawn with ``split_seed``.
+    train_indices, validation_indices, test_indices : tuple of int or None
+        Explicit positions in the ``train`` files, instead of a draw.
+    references : {"least_squares", "isolated_atoms", "none"} or dict
+        Energy of each element: fitted, that of lone atoms (in ``isolated_atoms`` or among the
+        structures), zero, or values in eV.
+    isolated_atoms : str or None
+        File of single atoms with energies.
+    scale : {"forces_rms", "forces_rms_per_species", "none"} or float
+        Unit of energy of the network's output in eV.
+    """
+
+    train: Files
+    validation: Files | Count | Fraction = 0.1
+    test: Files | Count | Fraction | None = None
+    num_train: Count | None = None
+    train_indices: tuple[int, ...] | None = None
+    validation_indices: tuple[int, ...] | None = None
+    test_indices: tuple[int, ...] | None = None
+    split_seed: int = Field(default=0, ge=0)
+    references: Literal["least_squares", "isolated_atoms", "none"] | PerElement = "least_squares"
+    isolated_atoms: str | None = None
+    scale: Literal["forces_rms", "forces_rms_per_species", "none"] | Positive = "forces_rms"
+
+    @field_validator("references")
+    @classmethod
+    def _known_elements(cls, value: str | PerElement) -> str | PerElement:
+        unknown = [symbol for symbol in value if symbol not in chemical_symbols[1:]] if isinstance(value, dict) else []
+        if unknown:
+            raise ValueError(f"not a chemical symbol: {', '.join(unknown)}")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent_indices(self) -> Self:
+        explicit = (self.train_indices, self.validation_indices, self.test_indices)
+        given = [index for indices in explicit if indices is not None for index in indices]
+        if len(set(given)) < len(given):
+            raise ValueError("a structure is listed twice in train_indices, validation_indices and test_indices")
+        if any(index < 0 for index in given):
+            raise ValueError("train_indices, validation_indices and test_indices count from 0")
+        return self
+
+    def label_config(self) -> LabelConfig:
+        """The part that says how files are read."""
+        return LabelConfig(**{name: getattr(self, name) for name in LabelConfig.model_fields})
+
+
+class OptimizerConfig(Config):
+    """The optimizer.
+
+    Attributes
+    ----------
+    name : {"adam", "adamw", "muon"}
+        "muon" orthogonalizes the steps of weight matrices and gives the rest to AdamW.
+    lr : float
+        Learning rate at full height of the schedule. Muon's steps are scaled to the size of
+        Adam's, so that one value serves both.
+    weight_decay : float
+        Decoupled from the gradient for "adamw" and "muon".
+    betas : tuple of float
+        Adam's decay rates.
+    momentum : float
+        Muon's, Nesterov.
+    amsgrad : bool
+        For "adam" and "adamw".
+    gradient_clip : float or None
+        Largest norm of the whole gradient.
+    """
+
+    name: Literal["adam", "adamw", "muon"] = "adamw"
+    lr: Positive = 0.005
+    weight_decay: NonNegative = 0.0
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    amsgrad: bool = False
+    gradient_clip: Positive | None = 10.0
+
+
+class ScheduleConfig(Config):
+    """The learning rate over the run.
+
+    Attributes
+    ----------
+    name : {"constant", "cosine", "linear", "plateau"}
+        Shape after the warm-up.
+    warmup_epochs : float
+        Linear rise from zero, before and under any shape.
+    final_factor : float
+        Where "cosine" and "linear" end and what "plateau" does not go below, in units of ``lr``.
+    epochs : int or None
+        Length of "cosine" and "linear"; default ``run.max_epochs``.
+    plateau_factor, plateau_patience : float, int
+        "plateau" multiplies by the factor after so many epochs without a better validation loss.
+    """
+
+    name: Literal["constant", "cosine", "linear", "plateau"] = "cosine"
+    warmup_epochs: NonNegative = 1.0
+    final_factor: Annotated[float, Field(ge=0, le=1)] = 0.01
+    epochs: Count | None = None
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    plateau_patience: Count = 50
+
+
+class TermConfig(Config):
+    """One term of the loss: a weight and a shape.
+
+    Attributes
+    ----------
+    weight : float
+        Zero leaves the term out.
+    kind : {"mse", "huber", "mae"}
+        Huber is quadratic below ``delta`` and linear above.
+    delta : float
+        In eV/atom, eV/Å or eV/Å³.
+    """
+
+    weight: NonNegative = 1.0
+    kind: Literal["mse", "huber", "mae"] = "mse"
+    delta: Positive = 0.01
+
+
+class EnergyTermConfig(TermConfig):
+    """The energy's term; ``per_atom`` divides the error by the number of atoms."""
+
+    per_atom: bool = True
+
+
+class LossConfig(Config):
+    """Sum of one term for each labelled read-out."""
+
+    energy: EnergyTermConfig = EnergyTermConfig()
+    forces: TermConfig = TermConfig()
+    stress: TermConfig = TermConfig(weight=0.0)
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.energy.weight == self.forces.weight == self.stress.weight == 0:
+            raise ValueError("every weight is zero: give energy, forces or stress a positive one")
+        return self
+
+
+class RunConfig(Config):
+    """The run itself.
+
+    Attributes
+    ----------
+    name : str
+        Name of the model.
+    folder : str or None
+        Where everything is written; default ``runs/NAME``. Relative to the current directory.
+    seed : int
+        Of the first weights and of the order of structures.
+    dtype : {"float32", "float64"}
+        Of the network; energies are summed in float64 always.
+    device : str
+        Lightning's accelerator: "cpu", "cuda", "mps" or "auto".
+    devices : int
+        Processes that share each epoch.
+    threads : int or None
+        Threads of PyTorch; default what PyTorch chooses.
+    batch_size, validation_batch_size : int
+        Structures.
+    max_epochs : int
+        Length.
+    max_minutes : float or None
+        Stop cleanly before this; the same command continues.
+    ema_decay : float
+        Of the running mean of the weights that is validated and kept; 0 turns it off.
+    early_stopping_epochs : int or None
+        Stop after so many epochs without a better validation loss.
+    checkpoint_minutes : float
+        How much work a kill may cost; 0 writes after every epoch.
+    validate_every : int
+        Epochs.
+    tensorboard : bool
+        Write TensorBoard's event files too.
+    """
+
+    name: str = Field(default="model", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    folder: str | None = None
+    seed: int = Field(default=0, ge=0)
+    dtype: Literal["float32", "float64"] = "float32"
+    device: str = "cpu"
+    devices: Count = 1
+    threads: Count | None = None
+    batch_size: Count = 5
+    validation_batch_size: Count = 50
+    max_epochs: Count = 1000
+    max_minutes: Positive | None = None
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    early_stopping_epochs: Count | None = None
+    checkpoint_minutes: NonNegative = 2.0
+    validate_every: Count = 1
+    tensorboard: bool = False
+
+
+class CardConfig(Config):
+    """What the model file says of its data."""
+
+    description: str = ""
+    level_of_theory: str = ""
+    training_data: str = ""
+    data_license: str = ""
+    license: str = "MIT"
+
+
+class TrainConfig(Config):
+    """A training run. ``model.architecture.species`` may be left out: the data has it."""
+
+    data: DataConfig
+    model: PotentialConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    loss: LossConfig = LossConfig()
+    run: RunConfig = RunConfig()
+    card: CardConfig = CardConfig()
+    species_from_data: bool = Field(default=False, exclude=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _species_may_be_absent(cls, values: Any) -> Any:
+        model = values.get("model") if isinstance(values, dict) else None
+        architecture = model.get("architecture") if isinstance(model, dict) else None
+        if not isinstance(architecture, dict) or "species" in architecture:
+            return values
+        model = {**model, "architecture": {**architecture, "species": _ANY_SPECIES}}
+        return {**values, "model": model, "species_from_data": True}
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.run.folder or f"runs/{self.run.name}")
+
+    def fingerprint(self) -> str:
+        """JSON of everything that decides the weights, to compare before a run continues."""
+        return json.dumps(self.model_dump(mode="json", exclude=_FREE_TO_CHANGE), sort_keys=True)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a TOML file and apply ``section.key=value`` overrides.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or not TOML, or a key or value is wrong.
+    """
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; give the path of a training configuration (TOML)") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    for override in overrides:
+        _apply_override(values, override)
+    return TrainConfig.parse(values)
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise ConfigError(f"--set {override!r}: write section.key=value, such as optimizer.lr=0.01")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # bare words and paths need no quotes
+    for part in parts[:-1]:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override!r}: {part!r} is a value, not a section")
+    values[parts[-1]] = value

@@ -1,0 +1,142 @@
+"""Frames to tensors, once; batches by concatenation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ase_equivariant.graph.convert import atoms_to_graph
+from ase_equivariant.graph.graph import AtomicGraph
+from ase_equivariant.training.frames import Frame
+from ase_equivariant.training.readers import DataError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Graphs with labels. A label that is missing is zero and masked out.
+
+    Attributes
+    ----------
+    graph : AtomicGraph
+        S structures.
+    energy : Tensor
+        (S,) float64, eV.
+    forces : Tensor
+        (N, 3), eV/Å.
+    stress : Tensor
+        (S, 3, 3), eV/Å³.
+    has_energy, has_forces, has_stress : Tensor
+        (S,), (N,) and (S,) bool.
+    num_atoms : Tensor
+        (S,) int64.
+    """
+
+    graph: AtomicGraph
+    energy: Tensor
+    forces: Tensor
+    stress: Tensor
+    has_energy: Tensor
+    has_forces: Tensor
+    has_stress: Tensor
+    num_atoms: Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on ``device``."""
+        moved = {name: getattr(self, name).to(device) for name in _LABELS}
+        return replace(self, graph=self.graph.to(device), **moved)
+
+    @staticmethod
+    def collate(samples: Sequence[Batch]) -> Batch:
+        """Join batches into one."""
+        labels = {name: torch.cat([getattr(sample, name) for sample in samples]) for name in _LABELS}
+        return Batch(graph=AtomicGraph.collate([sample.graph for sample in samples]), **labels)
+
+
+_LABELS = ("energy", "forces", "stress", "has_energy", "has_forces", "has_stress", "num_atoms")
+
+
+def to_batch(frame: Frame, cutoff: float, dtype: torch.dtype, device: torch.device | str = "cpu") -> Batch:
+    """One frame as a batch of one; edge vectors are computed in float64 and then rounded to ``dtype``."""
+    atoms = frame.atoms
+    graph = atoms_to_graph(atoms, cutoff, dtype=torch.float64).to(device, dtype)
+    n = len(atoms)
+    has_stress = frame.stress is not None and atoms.cell.rank == 3
+    return Batch(
+        graph=graph,
+        energy=torch.tensor([frame.energy or 0.0], dtype=torch.float64, device=device),
+        forces=torch.as_tensor(np.zeros((n, 3)) if frame.forces is None else frame.forces).to(device, dtype),
+        stress=torch.as_tensor(frame.stress if has_stress else np.zeros((3, 3))).unsqueeze(0).to(device, dtype),
+        has_energy=torch.tensor([frame.energy is not None], device=device),
+        has_forces=torch.full((n,), frame.forces is not None, device=device),
+        has_stress=torch.tensor([has_stress], device=device),
+        num_atoms=torch.tensor([n], device=device),
+    )
+
+
+def make_samples(frames: Sequence[Frame], cutoff: float, dtype: torch.dtype) -> list[Batch]:
+    """Every frame's graph and labels, to be held in memory for the whole run."""
+    samples = [to_batch(frame, cutoff, dtype) for frame in frames]
+    if not any(sample.graph.num_edges for sample in samples):
+        raise DataError(f"no two atoms are closer than the cutoff of {cutoff} Å in any structure: check units and cutoff")
+    return samples
+
+
+def mean_neighbors(samples: Sequence[Batch]) -> float:
+    """Mean number of neighbours of an atom, ⟨E/N⟩ over all structures together."""
+    return sum(s.graph.num_edges for s in samples) / sum(s.graph.num_atoms for s in samples)
+
+
+class EpochLoader:
+    """Batches of one epoch after another, in an order that only ``seed`` and the epoch decide.
+
+    Parameters
+    ----------
+    samples : sequence of Batch
+        One structure each.
+    batch_size : int
+        Structures; the last batch of an epoch may be smaller.
+    seed : int or None
+        None keeps the order of ``samples``.
+    rank, world_size : int
+        Every ``world_size``-th batch from the ``rank``-th on is this process's.
+
+    Attributes
+    ----------
+    epoch : int
+        The epoch that iterating gives next.
+    skip : int
+        How many of its batches were trained on before; set to zero when they were skipped.
+    """
+
+    def __init__(
+        self, samples: Sequence[Batch], batch_size: int, seed: int | None = None, rank: int = 0, world_size: int = 1
+    ):
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.epoch = self.skip = 0
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches that each process sees in a whole epoch."""
+        total = -(-len(self.samples) // self.batch_size)
+        # Every process must take as many steps as the others, or the last would wait for ever.
+        return total if self.world_size == 1 or self.seed is None else max(1, total // self.world_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = torch.arange(len(self.samples))
+        if self.seed is not None:
+            generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
+            order = torch.randperm(len(self.samples), generator=generator)
+        chunks = order.split(self.batch_size)[self.rank :: self.world_size][self.skip : self.batches_per_epoch]
+        self.skip = 0
+        for chunk in chunks:
+            yield Batch.collate([self.samples[k] for k in chunk.tolist()])
+
+
+def _mix(seed: int, epoch: int) -> int:
+    """One number from two, so that epoch 1 of seed 0 is not epoch 0 of seed 1."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,0 +1,118 @@
+"""Errors of a prediction, the loss made of them and their statistics."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import huber_loss
+
+from ase_equivariant.potential import Potential, Prediction
+from ase_equivariant.training.config import EnergyTermConfig, LossConfig, TermConfig
+from ase_equivariant.training.dataset import Batch
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Prediction minus label of one quantity, zero where there is no label, and how many labels there are."""
+
+    values: Tensor
+    count: Tensor
+
+
+def compute_errors(prediction: Prediction, batch: Batch) -> dict[str, Errors]:
+    """Errors of every predicted quantity: energy (S,) eV, energy_per_atom (S,) eV, forces (N, 3), stress (S, 3, 3)."""
+    errors = {}
+    energy = _masked(prediction["energy"] - batch.energy, batch.has_energy)
+    errors["energy"] = energy
+    errors["energy_per_atom"] = Errors(energy.values / batch.num_atoms, energy.count)
+    if "forces" in prediction:
+        errors["forces"] = _masked(prediction["forces"] - batch.forces, batch.has_forces)
+    if "virial" in prediction:
+        # Not prediction["stress"], which is undefined without a cell and would put NaN into every gradient.
+        volume = torch.where(batch.has_stress, batch.graph.volume, 1.0).to(prediction["virial"])
+        errors["stress"] = _masked(-prediction["virial"] / volume[:, None, None] - batch.stress, batch.has_stress)
+    return errors
+
+
+def _masked(difference: Tensor, mask: Tensor) -> Errors:
+    per_label = difference[0].numel() if len(difference) else 1
+    shaped = mask.reshape(mask.shape + (1,) * (difference.ndim - 1))
+    return Errors(torch.where(shaped, difference, 0.0), mask.sum() * per_label)
+
+
+class Loss:
+    """``Σ_q w_q · mean(shape_q(error_q))`` over the quantities q with a positive weight."""
+
+    def __init__(self, config: LossConfig):
+        self.config = config
+        terms: dict[str, TermConfig] = {name: getattr(config, name) for name in LossConfig.model_fields}
+        self.terms = {name: term for name, term in terms.items() if term.weight > 0}
+
+    @property
+    def needs_forces(self) -> bool:
+        """Whether forces take part."""
+        return "forces" in self.terms
+
+    @property
+    def needs_stress(self) -> bool:
+        """Whether stress takes part."""
+        return "stress" in self.terms
+
+    def sums(self, errors: dict[str, Errors]) -> Tensor:
+        """Sum of the shape over labels and number of labels for each term, (terms, 2) float64."""
+        rows = []
+        for name, term in self.terms.items():
+            per_atom = isinstance(term, EnergyTermConfig) and term.per_atom
+            error = errors["energy_per_atom" if per_atom else name]
+            rows.append(torch.stack([_shape(error.values, term).sum(dtype=torch.float64), error.count.double()]))
+        return torch.stack(rows)
+
+    def total(self, sums: Tensor) -> Tensor:
+        """The loss from :meth:`sums`; a term without a single label adds nothing."""
+        weights = sums.new_tensor([term.weight for term in self.terms.values()])
+        return (weights * sums[:, 0] / sums[:, 1].clamp(min=1)).sum()
+
+
+def _shape(error: Tensor, term: TermConfig) -> Tensor:
+    if term.kind == "mse":
+        return error.square()
+    if term.kind == "mae":
+        return error.abs()
+    return huber_loss(error, torch.zeros_like(error), reduction="none", delta=term.delta)
+
+
+QUANTITIES = ("energy", "energy_per_atom", "forces", "stress")
+# For people: meV, meV/atom, meV/Å, meV/Å³.
+UNITS = {"energy": "meV", "energy_per_atom": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³"}
+
+
+class ErrorSums:
+    """Running sums of |error|, error² and counts, as one tensor that processes can add up."""
+
+    def __init__(self, device: torch.device | str = "cpu"):
+        self.values = torch.zeros(len(QUANTITIES), 3, dtype=torch.float64, device=device)
+
+    def add(self, errors: dict[str, Errors]) -> None:
+        """Take in one batch."""
+        for row, name in zip(self.values, QUANTITIES, strict=True):
+            if name in errors:
+                error = errors[name].values.detach().double()
+                row += torch.stack([error.abs().sum(), error.square().sum(), errors[name].count.double()])
+
+    def metrics(self) -> dict[str, float]:
+        """MAE and RMSE of each quantity with labels, in meV and the like."""
+        result = {}
+        for (absolute, square, count), name in zip(self.values.tolist(), QUANTITIES, strict=True):
+            if count > 0:
+                result[f"{name}_mae"] = 1000 * absolute / count
+                result[f"{name}_rmse"] = 1000 * math.sqrt(square / count)
+        return result
+
+
+def predict(potential: Potential, batch: Batch, loss: Loss, *, train: bool) -> Prediction:
+    """What the loss needs of the potential, differentiable if ``train``."""
+    stress = loss.needs_stress if train else bool(batch.has_stress.any())
+    return potential(batch.graph, forces=loss.needs_forces or not train, stress=stress, create_graph=train)

@@ -1,0 +1,189 @@
+"""Training as Lightning sees it: a step, a validation and the state between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ase_equivariant.potential import Potential
+from ase_equivariant.training.config import TrainConfig
+from ase_equivariant.training.dataset import Batch, EpochLoader
+from ase_equivariant.training.ema import WeightAverage
+from ase_equivariant.training.loss import ErrorSums, Loss, compute_errors, predict
+from ase_equivariant.training.optimizers import build_optimizer
+from ase_equivariant.training.schedules import Schedule
+
+
+class TrainingModule(pl.LightningModule):
+    """A potential in training. Epochs count from 0; ``epoch`` is the one under way.
+
+    Lightning runs the loops; what must survive a kill is in :meth:`run_state`, so that a
+    run goes on in the middle of an epoch from a checkpoint of ours.
+
+    Parameters
+    ----------
+    potential : Potential
+        Trained in place.
+    config : TrainConfig
+        Resolved configuration.
+    train, validation : EpochLoader
+        Batches.
+    state : dict, optional
+        :meth:`run_state` of the run to continue.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        config: TrainConfig,
+        train: EpochLoader,
+        validation: EpochLoader,
+        state: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.potential, self.config = potential, config
+        self.train_loader, self.validation_loader = train, validation
+        self.loss = Loss(config.loss)
+        self.schedule = Schedule(config.schedule, train.batches_per_epoch, config.run.max_epochs)
+        self.ema: WeightAverage | None = None
+        self.epoch = self.batches_done = self.steps_done = 0
+        self.best_loss, self.best_epoch = math.inf, -1
+        self.best_weights: dict[str, Tensor] = {}
+        self.metrics: dict[str, float] = {}  # of the last epoch, for callbacks
+        self._restored = state
+        self._loss_sum = torch.zeros((), dtype=torch.float64)
+        self._val_errors, self._val_sums = ErrorSums(), torch.zeros(0)
+
+    # --- the state of the run -------------------------------------------------------------
+
+    def run_state(self) -> dict[str, Any]:
+        """Everything that decides the rest of the run."""
+        assert self.ema is not None
+        return {
+            "model": self.potential.state_dict(),
+            "optimizer": self.optimizers(use_pl_optimizer=False).state_dict(),
+            "ema": self.ema.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "epoch": self.epoch,
+            "batches_done": self.batches_done,
+            "steps_done": self.steps_done,
+            "loss_sum": self._loss_sum.cpu(),
+            "best": {"loss": self.best_loss, "epoch": self.best_epoch, "weights": self.best_weights},
+            "rng": torch.get_rng_state(),
+        }
+
+    def configure_optimizers(self) -> Optimizer:
+        """Build the optimizer and the average on the model's device, and continue them if so asked."""
+        optimizer = build_optimizer(self.config.optimizer, self.potential)
+        state = self._restored
+        if state is not None:
+            self.potential.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            self.epoch, self.batches_done, self.steps_done = state["epoch"], state["batches_done"], state["steps_done"]
+            self._loss_sum = state["loss_sum"]
+            best = state["best"]
+            self.best_loss, self.best_epoch, self.best_weights = best["loss"], best["epoch"], best["weights"]
+            torch.set_rng_state(state["rng"])
+        self.ema = WeightAverage(self.potential, self.config.run.ema_decay)
+        if state is not None:
+            self.ema.load_state_dict(state["ema"])
+        self._loss_sum = self._loss_sum.to(self.device)
+        self._restored = None
+        return optimizer
+
+    def load_best(self) -> None:
+        """Give the potential the averaged weights of the best validation."""
+        if self.best_weights:
+            self.potential.load_state_dict(self.best_weights)
+
+    def loss_is_finite(self) -> bool:
+        """Whether no loss of this epoch was NaN or infinite; once one is, the sum is."""
+        return bool(torch.isfinite(self._loss_sum))
+
+    # --- batches --------------------------------------------------------------------------
+
+    def train_dataloader(self) -> Iterable[Batch]:
+        """Batches of the epoch under way, from where it was left."""
+        self.train_loader.epoch, self.train_loader.skip = self.epoch, self.batches_done
+        return self.train_loader
+
+    def val_dataloader(self) -> Iterable[Batch]:
+        """Validation batches, in order."""
+        return self.validation_loader
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch, if it is not there."""
+        return batch if batch.energy.device == device else batch.to(device)
+
+    # --- training -------------------------------------------------------------------------
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the learning rate of this step."""
+        lr = self.config.optimizer.lr * self.schedule.factor(self.steps_done)
+        for group in self.optimizers(use_pl_optimizer=False).param_groups:
+            group["lr"] = lr
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch."""
+        prediction = predict(self.potential, batch, self.loss, train=True)
+        loss = self.loss.total(self.loss.sums(compute_errors(prediction, batch)))
+        self._loss_sum += loss.detach()
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Count the step and average the weights."""
+        assert self.ema is not None
+        self.ema.update()
+        self.batches_done += 1
+        self.steps_done += 1
+
+    # --- validation -----------------------------------------------------------------------
+
+    def on_validation_start(self) -> None:
+        """Put the averaged weights in place."""
+        assert self.ema is not None
+        self.ema.swap()
+        self._val_errors = ErrorSums(self.device)
+        self._val_sums = torch.zeros(len(self.loss.terms), 2, dtype=torch.float64, device=self.device)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add up the errors of one batch."""
+        with torch.enable_grad():  # forces are derivatives
+            errors = compute_errors(predict(self.potential, batch, self.loss, train=False), batch)
+        self._val_errors.add(errors)
+        self._val_sums += self.loss.sums(errors).detach()
+
+    def on_validation_end(self) -> None:
+        """Take the epoch's metrics, remember the best weights and put the trained weights back."""
+        assert self.ema is not None
+        self._val_sums = self.trainer.strategy.reduce(self._val_sums, reduce_op="sum")
+        self._val_errors.values = self.trainer.strategy.reduce(self._val_errors.values, reduce_op="sum")
+        loss = float(self.loss.total(self._val_sums))
+        self.metrics = {"val_loss": loss, **{f"val_{k}": v for k, v in self._val_errors.metrics().items()}}
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, self.epoch
+            self.best_weights = {k: v.detach().cpu().clone() for k, v in self.potential.state_dict().items()}
+        self.schedule.on_validation(loss)
+        self.ema.swap()
+
+    def on_train_epoch_end(self) -> None:
+        """Complete the epoch's metrics and go to the next."""
+        total = self.trainer.strategy.reduce(self._loss_sum, reduce_op="mean")
+        self.metrics["train_loss"] = float(total) / self.batches_done
+        self.metrics["lr"] = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
+        self.epoch += 1
+        self.batches_done = 0
+        self._loss_sum = torch.zeros_like(self._loss_sum)
+        self.train_loader.epoch = self.epoch
+
+    @property
+    def stale_epochs(self) -> int:
+        """Whole epochs since the best validation."""
+        return self.epoch - 1 - self.best_epoch

@@ -1,0 +1,140 @@
+"""Optimizers: PyTorch's Adam and AdamW, and Muon with AdamW for what is not a matrix."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, AdamW, Optimizer
+
+from ase_equivariant.training.config import OptimizerConfig
+
+# Quintic whose iteration drives every singular value in (0, 1] close to 1 (Jordan 2024).
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+_NEWTON_SCHULZ_STEPS = 5
+# Root mean square of AdamW's steps in practice, to which Muon's are scaled (Liu et al. 2025).
+_ADAM_RMS = 0.2
+
+
+def build_optimizer(config: OptimizerConfig, model: nn.Module) -> Optimizer:
+    """The configured optimizer over all parameters that require gradients."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if config.name == "muon":
+        return Muon(named, config.lr, config.momentum, config.betas, config.weight_decay)
+    kind = Adam if config.name == "adam" else AdamW
+    return kind(
+        [p for _, p in named],
+        lr=config.lr,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+        amsgrad=config.amsgrad,
+        fused=True,  # one kernel for all parameters: small networks have many small ones
+    )
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Nearest semi-orthogonal matrices U Vᵀ of matrices U S Vᵀ, (..., m, n), approximately.
+
+    Newton-Schulz iteration ``X ← a X + (b X Xᵀ + c (X Xᵀ)²) X``; singular values end between
+    about 0.7 and 1.2, which serves an optimizer.
+    """
+    wide = matrices.shape[-2] <= matrices.shape[-1]
+    x = matrices if wide else matrices.mT
+    x = x / x.flatten(-2).norm(dim=-1)[..., None, None].clamp(min=1e-12)
+    a, b, c = _NEWTON_SCHULZ
+    for _ in range(_NEWTON_SCHULZ_STEPS):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x if wide else x.mT
+
+
+class Muon(Optimizer):
+    """Momentum, orthogonalized, for weight matrices; AdamW for the rest.
+
+    A parameter (..., m, n) with m, n > 1 is a stack of matrices, one for each species say.
+    1. M ← μ M + g
+    2. O = orthogonalize(g + μ M)  (Nesterov)
+    3. W ← W − lr · (0.2 √max(m, n) · O + weight_decay · W)
+
+    The factor gives the step the size of AdamW's, so that both parts share one learning rate.
+
+    Parameters
+    ----------
+    named_parameters : iterable of (str, Parameter)
+        Embeddings are tables of vectors, not maps, and go to AdamW.
+    lr, momentum, betas, weight_decay : float
+        As in :class:`OptimizerConfig`.
+
+    References
+    ----------
+    Jordan et al. (2024), https://kellerjordan.github.io/posts/muon; Liu et al., arXiv:2502.16982.
+    """
+
+    def __init__(
+        self,
+        named_parameters: Iterable[tuple[str, Tensor]],
+        lr: float,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+        eps: float = 1e-8,
+    ):
+        matrices, others = [], []
+        for name, parameter in named_parameters:
+            is_map = parameter.ndim >= 2 and min(parameter.shape[-2:]) > 1 and "embedding" not in name
+            (matrices if is_map else others).append(parameter)
+        groups = [
+            {"params": params, "algorithm": algorithm}
+            for params, algorithm in ((matrices, "muon"), (others, "adamw"))
+            if params
+        ]
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "betas": betas, "weight_decay": weight_decay, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Take one step."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            if group["weight_decay"]:
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            (self._muon if group["algorithm"] == "muon" else self._adam)(parameters, group)
+        return loss
+
+    def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for p in parameters:
+            state = self.state[p]
+            if not state:
+                state["momentum"] = torch.zeros_like(p)
+            state["momentum"].mul_(group["momentum"]).add_(p.grad)  # 1
+            nesterov = torch.add(p.grad, state["momentum"], alpha=group["momentum"])
+            by_shape[(p.shape[-2], p.shape[-1])].append((p, nesterov))
+        for (m, n), pairs in by_shape.items():  # all matrices of one shape in one batched product
+            updates = orthogonalize(torch.cat([u.reshape(-1, m, n) for _, u in pairs]))  # 2
+            size = -group["lr"] * _ADAM_RMS * math.sqrt(max(m, n))
+            for (p, _), update in zip(pairs, updates.split([p.numel() // (m * n) for p, _ in pairs]), strict=True):
+                p.add_(update.reshape(p.shape), alpha=size)  # 3
+
+    def _adam(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        beta1, beta2 = group["betas"]
+        for p in parameters:
+            state = self.state[p]
+            if not state:
+                state["step"] = torch.zeros((), dtype=torch.float64)
+                state["mean"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
+            state["step"] += 1
+            state["mean"].lerp_(p.grad, 1 - beta1)
+            state["square"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
+            step = float(state["step"])
+            root = (state["square"] / (1 - beta2**step)).sqrt_().add_(group["eps"])
+            p.addcdiv_(state["mean"], root, value=-group["lr"] / (1 - beta1**step))

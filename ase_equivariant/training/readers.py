@@ -1,0 +1,169 @@
+"""Files to labelled frames in eV and Å, whatever their format, names and units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.db import connect
+from ase.io import iread
+from ase.stress import voigt_6_to_full_3x3_stress
+from ase.units import Bohr, Hartree, kcal, kJ, mol
+
+from ase_equivariant.training.config import LabelConfig
+from ase_equivariant.training.frames import Frame
+from ase_equivariant.training.npz import read_npz
+
+_ENERGY_UNITS = {"eV": 1.0, "kcal/mol": kcal / mol, "kJ/mol": kJ / mol, "Hartree": Hartree}
+_LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": Bohr}
+_DATABASES = (".db",)
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message says which file and why."""
+
+
+def read_frames(files: str | Path | Sequence[str | Path], config: LabelConfig | None = None) -> list[Frame]:
+    """Read every structure of one or several files, labels in eV, eV/Å and eV/Å³.
+
+    Parameters
+    ----------
+    files : path or sequence of paths
+        ``.npz`` in the layout of MD17, ASE databases, and all that ``ase.io.read`` knows.
+    config : LabelConfig, optional
+        Names and units of the labels.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, unreadable or empty, or a label is missing by name, of the
+        wrong shape or not finite.
+    """
+    config = config or LabelConfig()
+    paths = [files] if isinstance(files, str | Path) else files
+    frames = [frame for path in paths for frame in _read_file(Path(path), config)]
+    if not frames:
+        raise DataError(f"{', '.join(map(str, paths))}: no structures in it")
+    return frames
+
+
+def _read_file(path: Path, config: LabelConfig) -> list[Frame]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file (relative paths start from the current directory, {Path.cwd()})")
+    if path.suffix == ".npz":
+        try:
+            frames = read_npz(path, config.labels)
+        except ValueError as error:
+            raise DataError(str(error)) from None
+    else:
+        frames = _label(list(_iterate(path)), path, config)
+    units = ("kcal/mol" if path.suffix == ".npz" else "eV") if config.units == "auto" else config.units
+    length = _LENGTH_UNITS[config.length_units]
+    for k, frame in enumerate(frames):
+        _check(frame, f"{path}: structure {k}")
+    return [_convert(frame, _ENERGY_UNITS[units], length) for frame in frames]
+
+
+def _iterate(path: Path) -> Iterator[Atoms]:
+    try:
+        if path.suffix in _DATABASES:
+            with connect(path) as database:
+                for row in database.select():
+                    atoms = row.toatoms()
+                    atoms.info.update(row.key_value_pairs)
+                    atoms.info.update(row.data)
+                    yield atoms
+        else:
+            yield from iread(path, index=":")
+    except Exception as error:  # ASE's readers raise whatever their format makes them stumble on
+        raise DataError(f"{path}: ASE cannot read it ({type(error).__name__}: {error})") from error
+
+
+def _label(structures: list[Atoms], path: Path, config: LabelConfig) -> list[Frame]:
+    """Take the labels out of structures; a name given in the configuration must occur somewhere."""
+    for name in ("energy_key", "forces_key", "stress_key", "virial_key"):
+        key = getattr(config, name)
+        if key is not None and all(_find(atoms, (key,)) is None for atoms in structures):
+            raise DataError(f"{path}: {name} = {key!r} is in no structure; there are {', '.join(_keys(structures))}")
+    frames = [_label_one(atoms, f"{path}: structure {k}", config) for k, atoms in enumerate(structures)]
+    if all(frame.energy is None and frame.forces is None for frame in frames):
+        raise DataError(
+            f"{path}: neither energies nor forces found; set data.energy_key and data.forces_key, "
+            f"there are {', '.join(_keys(structures)) or 'no labels at all'}"
+        )
+    return frames
+
+
+def _label_one(atoms: Atoms, where: str, config: LabelConfig) -> Frame:
+    energy = _find(atoms, (config.energy_key,) if config.energy_key else ("energy", "free_energy"))
+    forces = _find(atoms, (config.forces_key or "forces",))
+    stress = _find(atoms, (config.virial_key or config.stress_key or "stress",))
+    try:
+        energy = None if energy is None else float(np.asarray(energy, dtype=float).reshape(()))
+        forces = None if forces is None else np.asarray(forces, dtype=float).reshape(len(atoms), 3)
+        stress = None if stress is None else _full_stress(stress)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: a label has the wrong shape or is not a number ({error})") from None
+    if stress is not None and config.virial_key:
+        if atoms.cell.rank < 3:
+            raise DataError(f"{where}: has a virial but no cell, so there is no stress")
+        stress = -stress / atoms.get_volume()
+    return Frame(_bare(atoms), energy, forces, stress)
+
+
+def _find(atoms: Atoms, keys: Iterable[str]) -> Any:
+    results = atoms.calc.results if atoms.calc is not None else {}
+    for key in keys:
+        for place in (results, atoms.info, atoms.arrays):
+            if place.get(key) is not None:
+                return place[key]
+    return None
+
+
+def _keys(structures: list[Atoms]) -> list[str]:
+    names: dict[str, None] = {}
+    for atoms in structures:
+        own = [*(atoms.calc.results if atoms.calc else {}), *atoms.info, *atoms.arrays]
+        names.update(dict.fromkeys(name for name in own if name not in ("numbers", "positions")))
+    return list(names)
+
+
+def _full_stress(stress: Any) -> np.ndarray:
+    values = np.asarray(stress, dtype=float)
+    return voigt_6_to_full_3x3_stress(values) if values.size == 6 else values.reshape(3, 3)
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    """Species, positions, cell and pbc alone; a direction without a lattice vector is not periodic."""
+    pbc = atoms.pbc & atoms.cell.any(1)
+    return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=pbc)
+
+
+def _check(frame: Frame, where: str) -> None:
+    for name in ("energy", "forces", "stress"):
+        value = getattr(frame, name)
+        if value is not None and not np.isfinite(value).all():
+            raise DataError(f"{where}: {name} is not finite; remove the structure or its label")
+    if not np.isfinite(frame.atoms.positions).all():
+        raise DataError(f"{where}: a position is not finite; remove the structure")
+    if frame.forces is not None and frame.forces.shape != (len(frame.atoms), 3):
+        raise DataError(f"{where}: {len(frame.atoms)} atoms but forces of shape {frame.forces.shape}")
+
+
+def _convert(frame: Frame, energy: float, length: float) -> Frame:
+    if energy == length == 1.0:
+        return frame
+    atoms = frame.atoms.copy()
+    atoms.set_cell(atoms.cell * length, scale_atoms=False)
+    atoms.positions *= length
+    return replace(
+        frame,
+        atoms=atoms,
+        energy=None if frame.energy is None else frame.energy * energy,
+        forces=None if frame.forces is None else frame.forces * (energy / length),
+        stress=None if frame.stress is None else frame.stress * (energy / length**3),
+    )

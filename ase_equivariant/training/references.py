@@ -1,0 +1,99 @@
+"""Where atomic energies start from and in what unit the network counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from ase_equivariant.training.config import DataConfig
+from ase_equivariant.training.frames import Frame
+from ase_equivariant.training.readers import DataError
+
+
+def species_of(frames: Sequence[Frame]) -> tuple[str, ...]:
+    """Chemical symbols in the frames, by atomic number."""
+    symbols = {symbol for frame in frames for symbol in set(frame.atoms.get_chemical_symbols())}
+    return tuple(sorted(symbols, key=atomic_numbers.__getitem__))
+
+
+def reference_energies(
+    config: DataConfig, species: Sequence[str], train: Sequence[Frame], isolated: Sequence[Frame] = ()
+) -> np.ndarray:
+    """Energy of an atom of each species in eV, (n_species,), as ``config.references`` asks.
+
+    Raises
+    ------
+    DataError
+        If a species has no value, or there are no energies to fit.
+    """
+    if config.references == "none":
+        return np.zeros(len(species))
+    if config.references == "least_squares":
+        return least_squares_energies(species, train)
+    if config.references == "isolated_atoms":
+        values, source = isolated_energies(isolated), "no lone atom with an energy; give data.isolated_atoms a file that has it"
+    else:
+        values, source = config.references, "no value in data.references"
+    missing = [symbol for symbol in species if symbol not in values]
+    if missing:
+        raise DataError(f"reference energies: {', '.join(missing)}: {source}")
+    return np.array([values[symbol] for symbol in species])
+
+
+def isolated_energies(frames: Sequence[Frame]) -> dict[str, float]:
+    """Energies in eV of the single atoms among the frames, by symbol."""
+    return {
+        frame.atoms.get_chemical_symbols()[0]: frame.energy
+        for frame in frames
+        if len(frame.atoms) == 1 and frame.energy is not None
+    }
+
+
+def least_squares_energies(species: Sequence[str], frames: Sequence[Frame]) -> np.ndarray:
+    """Solve ``min_e Σ_s ((E_s − Σ_z n_sz e_z) / N_s)²`` for the energies of species, (n_species,) eV.
+
+    Where compositions do not tell species apart (one molecule, a fixed stoichiometry), the
+    solution of smallest norm is taken: the mean energy is right, how it is shared is arbitrary.
+    """
+    labelled = [frame for frame in frames if frame.energy is not None]
+    if not labelled:
+        raise DataError("reference energies: no training structure has an energy; set data.references = 'none'")
+    counts = np.array([composition(frame, species) for frame in labelled])
+    energies = np.array([frame.energy for frame in labelled], dtype=float)
+    atoms = counts.sum(axis=1)
+    solution, *_ = np.linalg.lstsq(counts / atoms[:, None], energies / atoms, rcond=1e-8)
+    return solution
+
+
+def composition(frame: Frame, species: Sequence[str]) -> np.ndarray:
+    """How many atoms of each species, (n_species,)."""
+    symbols = np.array(frame.atoms.get_chemical_symbols())
+    return np.array([np.count_nonzero(symbols == symbol) for symbol in species])
+
+
+def energy_scales(config: DataConfig, species: Sequence[str], train: Sequence[Frame]) -> np.ndarray:
+    """Unit of the network's output for each species in eV, (n_species,), as ``config.scale`` asks.
+
+    The root mean square force (eV/Å) makes outputs of order one give forces of the size
+    they have, as their features change over distances of about 1 Å.
+    """
+    if config.scale == "none":
+        return np.ones(len(species))
+    if isinstance(config.scale, float):
+        return np.full(len(species), config.scale)
+    squares, counts = np.zeros(len(species)), np.zeros(len(species))
+    for frame in train:
+        if frame.forces is not None:
+            symbols = np.array(frame.atoms.get_chemical_symbols())
+            for k, symbol in enumerate(species):
+                own = frame.forces[symbols == symbol]
+                squares[k] += float((own**2).sum())
+                counts[k] += own.size
+    if squares.sum() == 0:
+        return np.ones(len(species))  # no forces, or none but zeros: nothing to take a scale from
+    overall = np.sqrt(squares.sum() / counts.sum())
+    if config.scale == "forces_rms":
+        return np.full(len(species), overall)
+    return np.where(squares > 0, np.sqrt(squares / np.maximum(counts, 1)), overall)

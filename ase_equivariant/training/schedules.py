@@ -1,0 +1,62 @@
+"""The learning rate's course."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ase_equivariant.training.config import ScheduleConfig
+
+
+class Schedule:
+    """Factor on the learning rate: a warm-up times a shape.
+
+    Parameters
+    ----------
+    config : ScheduleConfig
+        Shape.
+    steps_per_epoch : int
+        Optimizer steps in an epoch.
+    max_epochs : int
+        Length where the configuration leaves it open.
+    """
+
+    def __init__(self, config: ScheduleConfig, steps_per_epoch: int, max_epochs: int):
+        self.config = config
+        self.warmup_steps = config.warmup_epochs * steps_per_epoch
+        self.total_steps = (config.epochs or max_epochs) * steps_per_epoch
+        self.plateau, self.best, self.waited = 1.0, math.inf, 0
+
+    def factor(self, step: int) -> float:
+        """The factor for the optimizer step number ``step``, from 0."""
+        warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps > 0 else 1.0
+        return warmup * self._shape(step)
+
+    def _shape(self, step: int) -> float:
+        name, final = self.config.name, self.config.final_factor
+        if name == "constant":
+            return 1.0
+        if name == "plateau":
+            return self.plateau
+        decay_steps = max(self.total_steps - self.warmup_steps, 1)
+        progress = min(max((step - self.warmup_steps) / decay_steps, 0.0), 1.0)
+        falling = 1 - progress if name == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+        return final + (1 - final) * falling
+
+    def on_validation(self, loss: float) -> None:
+        """Tell a "plateau" schedule the validation loss."""
+        if loss < self.best:
+            self.best, self.waited = loss, 0
+            return
+        self.waited += 1
+        if self.waited >= self.config.plateau_patience:
+            self.plateau = max(self.plateau * self.config.plateau_factor, self.config.final_factor)
+            self.waited = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must keep."""
+        return {"plateau": self.plateau, "best": self.best, "waited": self.waited}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`."""
+        self.plateau, self.best, self.waited = state["plateau"], state["best"], state["waited"]

@@ -1,0 +1,81 @@
+"""Which structures train, which validate, which test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ase_equivariant.training.config import DataConfig
+from ase_equivariant.training.frames import Frame
+from ase_equivariant.training.readers import DataError, read_frames
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Frames by use, and the lone atoms put aside.
+
+    ``indices`` says which positions of the ``train`` files each part took; parts that come
+    from files of their own are not in it.
+    """
+
+    train: list[Frame]
+    validation: list[Frame]
+    test: list[Frame]
+    isolated_atoms: list[Frame]
+    indices: dict[str, list[int]]
+
+
+def make_splits(config: DataConfig) -> Splits:
+    """Read the files and divide the structures as configured; the draw depends on ``split_seed`` alone.
+
+    Raises
+    ------
+    DataError
+        If files cannot be read or hold too few structures.
+    """
+    labels = config.label_config()
+    frames = read_frames(config.train, labels)
+    lone = [k for k, frame in enumerate(frames) if frame.is_isolated_atom and config.references == "isolated_atoms"]
+    isolated = [frames[k] for k in lone]
+    if config.isolated_atoms is not None:
+        isolated += read_frames(config.isolated_atoms, labels)
+    indices = _divide(config, len(frames), set(lone))
+    parts = {name: [frames[k] for k in chosen] for name, chosen in indices.items()}
+    for name in ("validation", "test"):
+        files = getattr(config, name)
+        if isinstance(files, str | tuple):
+            if name in parts:
+                raise DataError(f"data.{name} names files and data.{name}_indices is given too: keep one of them")
+            parts[name] = read_frames(files, labels)
+    return Splits(parts["train"], parts["validation"], parts.get("test", []), isolated, indices)
+
+
+def _divide(config: DataConfig, total: int, excluded: set[int]) -> dict[str, list[int]]:
+    taken = {
+        name: list(indices)
+        for name in ("train", "validation", "test")
+        if (indices := getattr(config, f"{name}_indices")) is not None
+    }
+    for name, indices in taken.items():
+        if indices and max(indices) >= total:
+            raise DataError(f"data.{name}_indices holds {max(indices)}, but the files have {total} structures (0 to {total - 1})")
+    used = excluded.union(*taken.values())
+    pool = [k for k in range(total) if k not in used]
+    order = [pool[k] for k in np.random.default_rng(config.split_seed).permutation(len(pool))]
+    for name in ("test", "validation"):
+        wanted: Any = getattr(config, name)
+        if name in taken or not isinstance(wanted, int | float):
+            continue
+        count = max(1, round(wanted * total)) if isinstance(wanted, float) else wanted
+        if count > len(order):
+            raise DataError(f"data.{name} = {wanted} asks for {count} structures, {len(order)} are left")
+        taken[name], order = sorted(order[:count]), order[count:]
+    if "train" not in taken:
+        if config.num_train is not None and config.num_train > len(order):
+            raise DataError(f"data.num_train = {config.num_train}, but {len(order)} structures are left for training")
+        taken["train"] = sorted(order[: config.num_train])
+    if not taken["train"]:
+        raise DataError(f"no structures are left for training: the files have {total}")
+    return taken
