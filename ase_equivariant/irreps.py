@@ -15,7 +15,7 @@ import torch
 from e3nn.o3 import Irrep, Irreps, wigner_3j
 from torch import Tensor
 
-__all__ = ["Block", "Irrep", "Irreps", "blocks", "clebsch_gordan", "from_e3nn_layout", "merge", "to_e3nn_layout"]
+__all__ = ["Block", "Irrep", "Irreps", "blocks", "clebsch_gordan", "from_e3nn_layout", "merge", "scalar_slice", "to_e3nn_layout"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ def blocks(irreps: Irreps) -> tuple[Block, ...]:
         result.append(Block(mul, ir.l, ir.p, offset))
         offset += mul * ir.dim
     return tuple(result)
+
+
+def scalar_slice(irreps: Irreps) -> slice:
+    """Where the even scalars lie in features of merged ``irreps``: behind the odd ones (0o sorts before 0e)."""
+    return next((block.slice for block in blocks(irreps) if block.l == 0 and block.p == 1), slice(0, 0))
 
 
 def merge(irreps: Irreps) -> Irreps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ase_equivariant.irreps import Irreps, blocks, merge
+from ase_equivariant.irreps import Irreps, blocks, merge, scalar_slice
 from ase_equivariant.nn.activations import ACTIVATIONS, SECOND_MOMENT
 
 
@@ -36,20 +36,19 @@ class Gate(nn.Module):
         self.num_gates = sum(mul for mul, ir in self.irreps_out if ir.l > 0)
         self.irreps_in = merge(Irreps([(self.num_gates, (0, 1)), *self.irreps_out]))
         self.num_scalars = self.irreps_out.count("0e")
+        self.even_slice = scalar_slice(self.irreps_in)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, irreps_in.dim) to (N, irreps_out.dim)."""
+        even = SECOND_MOMENT["silu"] * ACTIVATIONS["silu"](features[:, self.even_slice])
         first_gate, outputs = self.num_scalars, []
-        even_scalars = SECOND_MOMENT["silu"] * ACTIVATIONS["silu"](features[:, : self.num_scalars + self.num_gates])
-        if self.num_scalars:
-            outputs.append(even_scalars[:, : self.num_scalars])
         for block in blocks(self.irreps_in):
             if block.l == 0 and block.p == 1:
-                continue
-            if block.l == 0:
+                outputs.append(even[:, : self.num_scalars])
+            elif block.l == 0:
                 outputs.append(SECOND_MOMENT["tanh"] * ACTIVATIONS["tanh"](features[:, block.slice]))
-                continue
-            gates = even_scalars[:, first_gate : first_gate + block.mul].unsqueeze(1)
-            outputs.append((block.view(features) * gates).flatten(1))
-            first_gate += block.mul
+            else:
+                gates = even[:, first_gate : first_gate + block.mul].unsqueeze(1)
+                outputs.append((block.view(features) * gates).flatten(1))
+                first_gate += block.mul
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ase_equivariant.irreps import Irreps
+from ase_equivariant.irreps import Irreps, scalar_slice
 from ase_equivariant.nn.mlp import ScalarMLP
 
 
@@ -25,12 +25,12 @@ class EnergyReadout(nn.Module):
 
     def __init__(self, irreps_in: Irreps, hidden: Sequence[int] = ()):
         super().__init__()
-        self.num_scalars = irreps_in.count("0e")
-        self.mlp = ScalarMLP([self.num_scalars, *hidden, 1])
+        self.scalars = scalar_slice(irreps_in)
+        self.mlp = ScalarMLP([irreps_in.count("0e"), *hidden, 1])
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, irreps_in.dim) to (N,)."""
-        return self.mlp(features[:, : self.num_scalars]).squeeze(1)
+        return self.mlp(features[:, self.scalars]).squeeze(1)
 
 
 def sum_over_structures(atomic: Tensor, batch: Tensor, num_structures: int) -> Tensor:

@@ -26,11 +26,7 @@ PerElement = dict[str, float]
 # Placeholder where the species are left to the data, so that the rest can be validated without it.
 _ANY_SPECIES = ["H"]
 # What may change when a killed run continues: nothing that moves the weights.
-_FREE_TO_CHANGE = {
-    "run": {"max_minutes", "threads", "device", "checkpoint_minutes", "tensorboard", "folder", "name"},
-    "data": {"test"},
-    "card": ...,
-}
+_FREE_TO_CHANGE = {"run": ("max_minutes", "threads", "checkpoint_minutes", "tensorboard", "folder", "name")}
 
 
 class LabelConfig(Config):
@@ -185,14 +181,16 @@ class TermConfig(Config):
     ----------
     weight : float
         Zero leaves the term out.
-    kind : {"mse", "huber", "mae"}
-        Huber is quadratic below ``delta`` and linear above.
+    kind : {"mse", "huber", "mae", "norm"}
+        Huber is quadratic below ``delta`` and linear above. "norm" is the length of each
+        error vector (for forces, the distance |ΔF_i|; for a scalar, its absolute value): it
+        minds frames with large errors less than "mse", and does not depend on axes as "mae" does.
     delta : float
         In eV/atom, eV/Å or eV/Å³.
     """
 
     weight: NonNegative = 1.0
-    kind: Literal["mse", "huber", "mae"] = "mse"
+    kind: Literal["mse", "huber", "mae", "norm"] = "mse"
     delta: Positive = 0.01
 
 
@@ -277,6 +275,8 @@ class CardConfig(Config):
     description: str = ""
     level_of_theory: str = ""
     training_data: str = ""
+    test_data: str = ""
+    citation: str = ""
     data_license: str = ""
     license: str = "MIT"
 
@@ -308,9 +308,21 @@ class TrainConfig(Config):
         """The run folder."""
         return Path(self.run.folder or f"runs/{self.run.name}")
 
+    def with_architecture(self, **values: Any) -> Self:
+        """Return a configuration whose architecture has some values set."""
+        architecture = self.model.architecture.model_copy(update=values)
+        model = self.model.model_copy(update={"architecture": architecture})
+        return self.model_copy(update={"model": model, "species_from_data": False})
+
     def fingerprint(self) -> str:
         """JSON of everything that decides the weights, to compare before a run continues."""
-        return json.dumps(self.model_dump(mode="json", exclude=_FREE_TO_CHANGE), sort_keys=True)
+        values = self.model_dump(mode="json", exclude={"card"})
+        for section, keys in _FREE_TO_CHANGE.items():
+            for key in keys:
+                values[section].pop(key)
+        if self.schedule.name not in ("cosine", "linear") or self.schedule.epochs is not None:
+            values["run"].pop("max_epochs")  # the schedule does not look at it, so a run may be prolonged
+        return json.dumps(values, sort_keys=True)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:

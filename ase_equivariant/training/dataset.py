@@ -108,8 +108,6 @@ class EpochLoader:
     ----------
     epoch : int
         The epoch that iterating gives next.
-    skip : int
-        How many of its batches were trained on before; set to zero when they were skipped.
     """
 
     def __init__(
@@ -117,7 +115,7 @@ class EpochLoader:
     ):
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.rank, self.world_size = rank, world_size
-        self.epoch = self.skip = 0
+        self.epoch = 0
 
     @property
     def batches_per_epoch(self) -> int:
@@ -131,8 +129,7 @@ class EpochLoader:
         if self.seed is not None:
             generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
             order = torch.randperm(len(self.samples), generator=generator)
-        chunks = order.split(self.batch_size)[self.rank :: self.world_size][self.skip : self.batches_per_epoch]
-        self.skip = 0
+        chunks = order.split(self.batch_size)[self.rank :: self.world_size][: self.batches_per_epoch]
         for chunk in chunks:
             yield Batch.collate([self.samples[k] for k in chunk.tolist()])
 

@@ -76,11 +76,24 @@ class Loss:
         return (weights * sums[:, 0] / sums[:, 1].clamp(min=1)).sum()
 
 
+def _length(error: Tensor) -> Tensor:
+    """Length of each error over its components, once for every component so that means are over labels."""
+    if error.ndim == 1:
+        return error.abs()
+    components = error.flatten(1)
+    # A masked error is exactly zero, where the root has no derivative.
+    square = components.square().sum(1)
+    length = torch.where(square > 0, square, 1.0).sqrt() * (square > 0)
+    return length * components.shape[1]
+
+
 def _shape(error: Tensor, term: TermConfig) -> Tensor:
     if term.kind == "mse":
         return error.square()
     if term.kind == "mae":
         return error.abs()
+    if term.kind == "norm":
+        return _length(error)
     return huber_loss(error, torch.zeros_like(error), reduction="none", delta=term.delta)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from copy import deepcopy
 from typing import Any
 
 import lightning.pytorch as pl
@@ -23,8 +24,8 @@ from ase_equivariant.training.schedules import Schedule
 class TrainingModule(pl.LightningModule):
     """A potential in training. Epochs count from 0; ``epoch`` is the one under way.
 
-    Lightning runs the loops; what must survive a kill is in :meth:`run_state`, so that a
-    run goes on in the middle of an epoch from a checkpoint of ours.
+    Lightning runs the loops; what must survive a kill is in :meth:`run_state`, taken
+    between epochs.
 
     Parameters
     ----------
@@ -52,13 +53,19 @@ class TrainingModule(pl.LightningModule):
         self.loss = Loss(config.loss)
         self.schedule = Schedule(config.schedule, train.batches_per_epoch, config.run.max_epochs)
         self.ema: WeightAverage | None = None
-        self.epoch = self.batches_done = self.steps_done = 0
+        self.epoch = self.steps_done = 0
         self.best_loss, self.best_epoch = math.inf, -1
         self.best_weights: dict[str, Tensor] = {}
-        self.metrics: dict[str, float] = {}  # of the last epoch, for callbacks
-        self._restored = state
+        self.metrics: dict[str, float] = {}  # of the validation in the epoch under way
+        self.last_row: dict[str, float] = {}  # of the last whole epoch, for callbacks
         self._loss_sum = torch.zeros((), dtype=torch.float64)
         self._val_errors, self._val_sums = ErrorSums(), torch.zeros(0)
+        self._restored = state
+        if state is not None:
+            self.schedule.load_state_dict(state["schedule"])
+            self.epoch, self.steps_done = state["epoch"], state["steps_done"]
+            best = state["best"]
+            self.best_loss, self.best_epoch, self.best_weights = best["loss"], best["epoch"], best["weights"]
 
     # --- the state of the run -------------------------------------------------------------
 
@@ -71,9 +78,7 @@ class TrainingModule(pl.LightningModule):
             "ema": self.ema.state_dict(),
             "schedule": self.schedule.state_dict(),
             "epoch": self.epoch,
-            "batches_done": self.batches_done,
             "steps_done": self.steps_done,
-            "loss_sum": self._loss_sum.cpu(),
             "best": {"loss": self.best_loss, "epoch": self.best_epoch, "weights": self.best_weights},
             "rng": torch.get_rng_state(),
         }
@@ -85,11 +90,6 @@ class TrainingModule(pl.LightningModule):
         if state is not None:
             self.potential.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
-            self.schedule.load_state_dict(state["schedule"])
-            self.epoch, self.batches_done, self.steps_done = state["epoch"], state["batches_done"], state["steps_done"]
-            self._loss_sum = state["loss_sum"]
-            best = state["best"]
-            self.best_loss, self.best_epoch, self.best_weights = best["loss"], best["epoch"], best["weights"]
             torch.set_rng_state(state["rng"])
         self.ema = WeightAverage(self.potential, self.config.run.ema_decay)
         if state is not None:
@@ -103,6 +103,12 @@ class TrainingModule(pl.LightningModule):
         if self.best_weights:
             self.potential.load_state_dict(self.best_weights)
 
+    def best_potential(self) -> Potential:
+        """A copy of the potential, on the CPU, with the averaged weights of the best validation."""
+        copy = deepcopy(self.potential).cpu()
+        copy.load_state_dict(self.best_weights)
+        return copy
+
     def loss_is_finite(self) -> bool:
         """Whether no loss of this epoch was NaN or infinite; once one is, the sum is."""
         return bool(torch.isfinite(self._loss_sum))
@@ -110,8 +116,8 @@ class TrainingModule(pl.LightningModule):
     # --- batches --------------------------------------------------------------------------
 
     def train_dataloader(self) -> Iterable[Batch]:
-        """Batches of the epoch under way, from where it was left."""
-        self.train_loader.epoch, self.train_loader.skip = self.epoch, self.batches_done
+        """Batches of the epoch under way."""
+        self.train_loader.epoch = self.epoch
         return self.train_loader
 
     def val_dataloader(self) -> Iterable[Batch]:
@@ -141,7 +147,6 @@ class TrainingModule(pl.LightningModule):
         """Count the step and average the weights."""
         assert self.ema is not None
         self.ema.update()
-        self.batches_done += 1
         self.steps_done += 1
 
     # --- validation -----------------------------------------------------------------------
@@ -173,15 +178,21 @@ class TrainingModule(pl.LightningModule):
         self.schedule.on_validation(loss)
         self.ema.swap()
 
-    def on_train_epoch_end(self) -> None:
-        """Complete the epoch's metrics and go to the next."""
+    def complete_epoch(self) -> dict[str, float]:
+        """Count the epoch, go to the next, and give its row of the table."""
         total = self.trainer.strategy.reduce(self._loss_sum, reduce_op="mean")
-        self.metrics["train_loss"] = float(total) / self.batches_done
-        self.metrics["lr"] = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
         self.epoch += 1
-        self.batches_done = 0
+        self.last_row = {
+            "epoch": self.epoch,
+            "step": self.steps_done,
+            "lr": self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"],
+            "train_loss": float(total) / self.train_loader.batches_per_epoch,
+            **self.metrics,
+        }
+        self.metrics = {}
         self._loss_sum = torch.zeros_like(self._loss_sum)
         self.train_loader.epoch = self.epoch
+        return self.last_row
 
     @property
     def stale_epochs(self) -> int:

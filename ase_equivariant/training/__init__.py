@@ -1,0 +1,1 @@
+"""Training and evaluation. Only :mod:`.run`, :mod:`.module` and :mod:`.callbacks` need Lightning."""

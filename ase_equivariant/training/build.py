@@ -1,0 +1,136 @@
+"""From configuration and data to an untrained potential and to the words about it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from ase.data import chemical_symbols
+
+from ase_equivariant.io.model_file import ModelCard
+from ase_equivariant.potential import Potential
+from ase_equivariant.training.config import TrainConfig
+from ase_equivariant.training.dataset import Batch, make_samples, mean_neighbors
+from ase_equivariant.training.evaluate import Evaluation
+from ase_equivariant.training.readers import DataError
+from ase_equivariant.training.references import energy_scales, reference_energies, species_of
+from ase_equivariant.training.splits import Splits
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def build_potential(config: TrainConfig, splits: Splits) -> tuple[Potential, TrainConfig, list[Batch]]:
+    """An untrained potential for the data.
+
+    Fills in what the configuration leaves to the data (species, mean number of
+    neighbours), sets reference energies and scales.
+
+    Returns
+    -------
+    tuple
+        The potential in the run's dtype, the resolved configuration and the training structures as tensors.
+
+    Raises
+    ------
+    DataError
+        If the data has an element that the configuration does not list, or no labels to fit.
+    """
+    config = config.with_architecture(species=_resolve_species(config, splits))
+    dtype = DTYPES[config.run.dtype]
+    samples = make_samples(splits.train, config.model.architecture.cutoff, dtype)
+    if config.model.architecture.avg_num_neighbors is None:
+        config = config.with_architecture(avg_num_neighbors=mean_neighbors(samples))
+    species = config.model.architecture.species
+    with torch.random.fork_rng(devices=[]):  # the caller's generator stays as it was
+        torch.manual_seed(config.run.seed)
+        potential = Potential(config.model)
+    shift = reference_energies(config.data, species, splits.train, splits.isolated_atoms)
+    potential.scaling.set(scale=energy_scales(config.data, species, splits.train).tolist(), shift=shift.tolist())
+    return potential.to(dtype), config, samples
+
+
+def _resolve_species(config: TrainConfig, splits: Splits) -> tuple[str, ...]:
+    found = species_of([*splits.train, *splits.validation, *splits.test])
+    if config.species_from_data:
+        return found
+    unknown = [symbol for symbol in found if symbol not in config.model.architecture.species]
+    if unknown:
+        raise DataError(
+            f"the data has {', '.join(unknown)}, which model.architecture.species "
+            f"({', '.join(config.model.architecture.species)}) lacks: add them or leave the key out"
+        )
+    return config.model.architecture.species
+
+
+def check_labels(config: TrainConfig, parts: Mapping[str, Sequence[Batch]]) -> None:
+    """Refuse data without a single label for a term of the loss."""
+    for part, samples in parts.items():
+        for name in ("energy", "forces", "stress"):
+            weight = getattr(config.loss, name).weight
+            if weight > 0 and not any(bool(getattr(sample, f"has_{name}").any()) for sample in samples):
+                raise DataError(
+                    f"no {part} structure has {name}, but loss.{name}.weight is {weight:g}: "
+                    f"set it to 0, or say where they are with data.{name}_key"
+                )
+
+
+def fingerprint(config: TrainConfig, parts: Mapping[str, Sequence[Batch]]) -> str:
+    """sha256 of everything that decides the weights: configuration and structures with labels."""
+    digest = hashlib.sha256(config.fingerprint().encode())
+    for part, samples in parts.items():
+        digest.update(part.encode())
+        for sample in samples:
+            for tensor in (sample.graph.atomic_numbers, sample.graph.edge_vectors, sample.energy, sample.forces, sample.stress):
+                digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def describe_splits(config: TrainConfig, splits: Splits) -> dict[str, Any]:
+    """What ``splits.json`` holds: for each part its files, its size and its positions in the training files."""
+    parts = {}
+    for name, frames in (("train", splits.train), ("validation", splits.validation), ("test", splits.test)):
+        if frames:
+            files = config.data.train if name in splits.indices else getattr(config.data, name)
+            parts[name] = {"files": [files] if isinstance(files, str) else list(files), "size": len(frames)}
+            if name in splits.indices:
+                parts[name]["indices"] = splits.indices[name]
+    return parts
+
+
+def make_card(
+    config: TrainConfig,
+    potential: Potential,
+    splits: Splits,
+    record: Mapping[str, Any] | None = None,
+    test: Evaluation | None = None,
+) -> ModelCard:
+    """The model's card: what the configuration says of the data, sizes, and errors on test structures if there are any."""
+    sizes = {name: part["size"] for name, part in describe_splits(config, splits).items()}
+    given = {name: value for name, value in config.card.model_dump().items() if value}
+    return ModelCard(
+        name=config.run.name,
+        **given,
+        reference_energies=dict(zip(potential.species, potential.scaling.shift.tolist(), strict=True)),
+        errors={} if test is None else test.card_errors(),
+        training={
+            "structures": sizes,
+            "parameters": sum(p.numel() for p in potential.parameters()),
+            "config": config.model_dump(mode="json", exclude={"model", "card"}),
+            **(record or {}),
+        },
+    )
+
+
+def summary(config: TrainConfig, splits: Splits, samples: Sequence[Batch], potential: Potential) -> str:
+    """One line on what is about to be trained."""
+    parameters = sum(p.numel() for p in potential.parameters())
+    elements = sorted({int(z) for sample in samples for z in sample.graph.atomic_numbers.unique()})
+    architecture = config.model.architecture
+    return (
+        f"{len(splits.train)} training and {len(splits.validation)} validation structures of "
+        f"{', '.join(chemical_symbols[z] for z in elements)}; {parameters} parameters, "
+        f"{architecture.avg_num_neighbors:.1f} neighbours within {architecture.cutoff:g} Å"
+    )
+

@@ -1,0 +1,118 @@
+"""What a model is worth on labelled structures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+
+from ase_equivariant.potential import Potential
+from ase_equivariant.training.dataset import Batch, to_batch
+from ase_equivariant.training.frames import Frame
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Reference and predicted values of one quantity, flat and in eV, eV/atom, eV/Å or eV/Å³."""
+
+    reference: np.ndarray
+    predicted: np.ndarray
+
+    @property
+    def mae(self) -> float:
+        """Mean absolute error."""
+        return float(np.abs(self.predicted - self.reference).mean())
+
+    @property
+    def rmse(self) -> float:
+        """Root mean square error."""
+        return float(np.sqrt(np.square(self.predicted - self.reference).mean()))
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the reference: the error of a model that says the mean."""
+        return float(self.reference.std())
+
+    @property
+    def largest(self) -> float:
+        """Largest absolute error."""
+        return float(np.abs(self.predicted - self.reference).max())
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Comparisons by quantity: ``energy``, ``energy_per_atom``, ``forces``, ``forces_X`` by element, ``stress``."""
+
+    comparisons: dict[str, Comparison]
+    num_structures: int
+    num_atoms: int
+
+    def errors(self) -> dict[str, float]:
+        """MAE and RMSE under names with units (meV, meV/atom, meV/Å, meV/Å³)."""
+        result = {}
+        for name, comparison in self.comparisons.items():
+            result[f"{name} MAE ({unit(name)})"] = 1000 * comparison.mae
+            result[f"{name} RMSE ({unit(name)})"] = 1000 * comparison.rmse
+        return result
+
+
+def unit(quantity: str) -> str:
+    """Unit in which errors of a quantity are printed."""
+    kind = quantity.split("_")[0] if quantity.startswith("forces") else quantity
+    return {"energy": "meV", "energy_per_atom": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³"}[kind]
+
+
+def evaluate(potential: Potential, frames: Sequence[Frame], batch_size: int = 20) -> Evaluation:
+    """Compare a potential with the labels of ``frames``; missing labels are left out.
+
+    Parameters
+    ----------
+    potential : Potential
+        Used on its device and in its dtype.
+    frames : sequence of Frame
+        From :func:`ase_equivariant.training.readers.read_frames`.
+    batch_size : int
+        Structures at a time.
+
+    Raises
+    ------
+    UnknownElementError
+        If a structure holds an element that the potential does not know.
+    """
+    pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for start in range(0, len(frames), batch_size):
+        samples = [to_batch(f, potential.cutoff, torch.float64) for f in frames[start : start + batch_size]]
+        batch = Batch.collate(samples).to(potential.device)
+        for name, reference, predicted in _compare(potential, batch):
+            if reference.numel():
+                pairs.setdefault(name, []).append((_flat(reference), _flat(predicted)))
+    names = sorted(pairs, key=lambda name: (name.startswith("forces_"), name == "stress"))
+    comparisons = {
+        name: Comparison(np.concatenate([a for a, _ in pairs[name]]), np.concatenate([b for _, b in pairs[name]]))
+        for name in names
+    }
+    return Evaluation(comparisons, len(frames), sum(len(frame.atoms) for frame in frames))
+
+
+def _flat(values: torch.Tensor) -> np.ndarray:
+    return values.detach().to("cpu", torch.float64).reshape(-1).numpy()
+
+
+def _compare(potential: Potential, batch: Batch) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
+    prediction = potential(batch.graph, stress=bool(batch.has_stress.any()))
+    labelled, atoms = batch.has_energy, batch.num_atoms
+    rows = [
+        ("energy", batch.energy[labelled], prediction["energy"][labelled]),
+        ("energy_per_atom", (batch.energy / atoms)[labelled], (prediction["energy"] / atoms)[labelled]),
+        ("forces", batch.forces[batch.has_forces], prediction["forces"][batch.has_forces]),
+    ]
+    numbers = batch.graph.atomic_numbers
+    for number in torch.unique(numbers).tolist():
+        own = batch.has_forces & (numbers == number)
+        rows.append((f"forces_{chemical_symbols[number]}", batch.forces[own], prediction["forces"][own]))
+    if "stress" in prediction:
+        rows.append(("stress", batch.stress[batch.has_stress], prediction["stress"][batch.has_stress]))
+    return rows

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Runs what CI runs: linter, formatter, type checker and the tests, in .venv (made if it is not there).
+# Arguments go to pytest: scripts/test.sh -m slow
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/_venv.sh
+
+make_venv '[dev]'
+say "ruff"
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+say "mypy"
+.venv/bin/mypy
+say "pytest"
+exec .venv/bin/pytest "$@"
