@@ -130,13 +130,13 @@ class EquivariantCalculator(Calculator):
     ) -> None:
         """Compute every property at once and fill ``results``; the tensors stay in ``prediction``."""
         super().calculate(atoms, properties, system_changes)
-        edge_index, edge_vectors = self.neighbors.update(
-            self.atoms.positions, self.atoms.cell.array, self.atoms.pbc
-        )
+        structure = self.atoms
+        assert structure is not None
+        edge_index, edge_vectors = self.neighbors.update(structure.positions, structure.cell.array, structure.pbc)
         _refuse_coinciding_atoms(edge_index, edge_vectors)
-        graph = graph_from_edges(self.atoms, edge_index, edge_vectors, dtype=torch.float64, device=self.potential.device)
-        self.prediction = prediction = self.potential(graph, stress=self.atoms.cell.rank == 3)
-        results = _to_results(prediction, self.atoms)
+        graph = graph_from_edges(structure, edge_index, edge_vectors, dtype=torch.float64, device=self.potential.device)
+        self.prediction = prediction = self.potential(graph, stress=structure.cell.rank == 3)
+        results = _to_results(prediction, structure)
         broken = [name for name in ("energy", "forces") if not np.isfinite(results[name]).all()]
         if broken:
             raise CalculatorError(f"the model gives {' and '.join(broken)} that are not finite for this structure")
@@ -176,7 +176,9 @@ def _device(device: str | torch.device) -> torch.device:
         place = torch.device(device)
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {str(device)!r} cannot be used here ({str(error).splitlines()[0]}): try 'cpu'") from None
+        raise ValueError(
+            f"device {str(device)!r} cannot be used here ({str(error).splitlines()[0]}): try 'cpu'"
+        ) from None
     return place
 
 

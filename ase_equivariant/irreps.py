@@ -9,13 +9,23 @@ multiplicity-major, ``offset + u·(2l+1) + m``; the two functions at the end con
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 from e3nn.o3 import Irrep, Irreps, wigner_3j
 from torch import Tensor
 
-__all__ = ["Block", "Irrep", "Irreps", "blocks", "clebsch_gordan", "from_e3nn_layout", "merge", "scalar_slice", "to_e3nn_layout"]
+__all__ = [
+    "Block",
+    "Irrep",
+    "Irreps",
+    "blocks",
+    "clebsch_gordan",
+    "from_e3nn_layout",
+    "merge",
+    "scalar_slice",
+    "to_e3nn_layout",
+]
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ def merge(irreps: Irreps) -> Irreps:
     return Irreps(irreps).regroup()
 
 
-@lru_cache(maxsize=None)
+@cache
 def clebsch_gordan(l1: int, l2: int, l3: int) -> Tensor:
     """Real Clebsch-Gordan (Wigner 3j) coefficients of e3nn's basis, (2l1+1, 2l2+1, 2l3+1) float64, unit norm."""
     return wigner_3j(l1, l2, l3, dtype=torch.float64)

@@ -98,7 +98,9 @@ class NequIPConfig(Config):
     @model_validator(mode="after")
     def _consistent(self) -> NequIPConfig:
         if not isinstance(self.irreps_hidden, str) and len(self.irreps_hidden) != self.num_layers:
-            raise ValueError(f"irreps_hidden lists {len(self.irreps_hidden)} layers but num_layers is {self.num_layers}")
+            raise ValueError(
+                f"irreps_hidden lists {len(self.irreps_hidden)} layers but num_layers is {self.num_layers}"
+            )
         if not self.parity and any(ir.p == -1 for irreps in self.layer_irreps() for _, ir in irreps):
             raise ValueError("parity = false needs even irreps only (such as '32x0e+32x1e'); found odd ones")
         if self.cutoff_function == "xplor" and (self.xplor_onset is None or self.xplor_onset >= self.cutoff):
@@ -123,7 +125,11 @@ class NequIPLayer(nn.Module):
         irreps_conv = self.gate.irreps_in
         self.irreps_out = self.gate.irreps_out
         self.convolution = Convolution(
-            irreps_in, irreps_sh, irreps_conv, [config.num_radial, *config.radial_hidden], config.avg_num_neighbors or 1.0
+            irreps_in,
+            irreps_sh,
+            irreps_conv,
+            [config.num_radial, *config.radial_hidden],
+            config.avg_num_neighbors or 1.0,
         )
         self.species_connection = self.linear_connection = None
         if config.self_connection == "species":
@@ -132,9 +138,7 @@ class NequIPLayer(nn.Module):
             self.linear_connection = Linear(irreps_in, irreps_conv)
         self.norm = EquivariantRMSNorm(irreps_conv) if config.norm == "rms" else nn.Identity()
 
-    def forward(
-        self, x: Tensor, groups: SpeciesGroups, harmonics: Tensor, basis: Tensor, edge_index: Tensor
-    ) -> Tensor:
+    def forward(self, x: Tensor, groups: SpeciesGroups, harmonics: Tensor, basis: Tensor, edge_index: Tensor) -> Tensor:
         """Map node features (N, irreps_in.dim) to (N, irreps_out.dim)."""
         y = self.convolution(x, harmonics, basis, edge_index)
         if self.species_connection is not None:

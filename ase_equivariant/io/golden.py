@@ -62,7 +62,7 @@ def make_golden(potential: Potential, atoms: Atoms | None = None) -> Golden:
         symbols=tuple(atoms.get_chemical_symbols()),
         positions=atoms.positions.tolist(),
         cell=atoms.cell.array.tolist(),
-        pbc=tuple(bool(flag) for flag in atoms.pbc),
+        pbc=(bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])),
         energy=energy,
         forces=forces.tolist(),
         stress=stress.tolist(),
@@ -92,7 +92,9 @@ def check_golden(potential: Potential, golden: Golden) -> None:
 
 def _ask(potential: Potential, atoms: Atoms) -> tuple[float, np.ndarray, np.ndarray]:
     if potential.dtype != torch.float64:
-        raise ValueError(f"golden values are made in float64, the potential is {potential.dtype}: use potential.double()")
+        raise ValueError(
+            f"golden values are made in float64, the potential is {potential.dtype}: use potential.double()"
+        )
     graph = atoms_to_graph(atoms, potential.cutoff)
     prediction = potential(graph, stress=True)
     stress = prediction["stress"][0] if "stress" in prediction else torch.zeros(3, 3)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from ase import Atoms
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -44,9 +45,9 @@ class ModelCard(Config):
     data_license: str = "not stated"
     license: str = "not stated"
     citation: str = ""
-    reference_energies: dict[str, float] = {}
-    errors: dict[str, float] = {}
-    training: dict[str, Any] = {}
+    reference_energies: dict[str, float] = Field(default_factory=dict)
+    errors: dict[str, float] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
 
 
 class Header(Config):

@@ -52,7 +52,9 @@ def tensor_product_conv(
     ):
         source, first = group[0].source, group[0].weight_offset
         x = source.view(node_features).index_select(0, neighbour)  # (E, 2·l1+1, u)
-        matrices = (harmonics @ coupling).view(num_edges, len(path_of_component), source.num_components)  # (E, Σ(2·l3+1), 2·l1+1)
+        matrices = (harmonics @ coupling).view(
+            num_edges, len(path_of_component), source.num_components
+        )  # (E, Σ(2·l3+1), 2·l1+1)
         w = weights[:, first : first + len(group) * source.mul].view(num_edges, len(group), source.mul)
         messages = torch.bmm(matrices, x) * w.index_select(1, path_of_component)  # (E, Σ(2·l3+1), u)
         sums.append(messages.new_zeros(num_atoms, *messages.shape[1:]).index_add(0, centre, messages).flatten(1))

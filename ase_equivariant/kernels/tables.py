@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from ase_equivariant.kernels.plan import ConvPlan
@@ -37,6 +36,8 @@ class Constants(nn.Module):
 
 class PlanTables(Constants):
     """Coupling coefficients and index tables of one :class:`ConvPlan`."""
+
+    out_order: Tensor
 
     def __init__(self, plan: ConvPlan):
         super().__init__()

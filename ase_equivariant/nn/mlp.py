@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -28,7 +29,7 @@ class ScalarMLP(nn.Module):
         super().__init__()
         self.weights = nn.ParameterList(
             nn.Parameter(torch.randn(fan_in, fan_out, dtype=torch.float64))
-            for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True)
+            for fan_in, fan_out in itertools.pairwise(sizes)
         )
         self.activation = activation
 

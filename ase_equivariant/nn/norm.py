@@ -36,6 +36,6 @@ class EquivariantRMSNorm(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, irreps.dim) to the same shape."""
         views = [block.view(features) for block in self.blocks]
-        mean_square = sum(x.square().mean(dim=(1, 2)) for x in views) / len(views)
+        mean_square = torch.stack([x.square().mean(dim=(1, 2)) for x in views]).mean(dim=0)
         inverse = torch.rsqrt(mean_square + self.epsilon).unsqueeze(1).unsqueeze(2)
         return torch.cat([(x * scale * inverse).flatten(1) for x, scale in zip(views, self.scales, strict=True)], dim=1)

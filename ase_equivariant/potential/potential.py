@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypedDict
+from typing import Annotated, TypedDict, cast
 
 import torch
 from ase.data import atomic_numbers, chemical_symbols
@@ -169,7 +169,7 @@ class Potential(nn.Module):
             if stress:
                 prediction.update(_virial_and_stress(gradients, graph))
         if not create_graph:
-            prediction = Prediction(**{name: value.detach() for name, value in prediction.items()})  # type: ignore[typeddict-item]
+            prediction = cast(Prediction, {name: cast(Tensor, value).detach() for name, value in prediction.items()})
         return prediction
 
     def atomic_energies(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor) -> Tensor:

@@ -32,6 +32,9 @@ class ZBL(Constants):
     """
 
     charges: Tensor
+    cubic: Tensor
+    quartic: Tensor
+    constant: Tensor
 
     def __init__(self, atomic_numbers: Tensor, inner: float, outer: float):
         super().__init__()

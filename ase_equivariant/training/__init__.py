@@ -1,1 +1,1 @@
-"""Training and evaluation. Only :mod:`.run`, :mod:`.module` and :mod:`.callbacks` need Lightning."""
+"""Training and evaluation. Only :mod:`.fit`, :mod:`.module` and :mod:`.callbacks` need Lightning."""

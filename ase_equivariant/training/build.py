@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from ase.data import chemical_symbols
 
 from ase_equivariant.io.model_file import ModelCard
 from ase_equivariant.potential import Potential
@@ -76,13 +75,19 @@ def check_labels(config: TrainConfig, parts: Mapping[str, Sequence[Batch]]) -> N
                 )
 
 
-def fingerprint(config: TrainConfig, parts: Mapping[str, Sequence[Batch]]) -> str:
+def make_fingerprint(config: TrainConfig, parts: Mapping[str, Sequence[Batch]]) -> str:
     """sha256 of everything that decides the weights: configuration and structures with labels."""
     digest = hashlib.sha256(config.fingerprint().encode())
     for part, samples in parts.items():
         digest.update(part.encode())
         for sample in samples:
-            for tensor in (sample.graph.atomic_numbers, sample.graph.edge_vectors, sample.energy, sample.forces, sample.stress):
+            for tensor in (
+                sample.graph.atomic_numbers,
+                sample.graph.edge_vectors,
+                sample.energy,
+                sample.forces,
+                sample.stress,
+            ):
                 digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()
 
@@ -103,34 +108,35 @@ def make_card(
     config: TrainConfig,
     potential: Potential,
     splits: Splits,
-    record: Mapping[str, Any] | None = None,
-    test: Evaluation | None = None,
+    record: Mapping[str, Any],
+    evaluations: Mapping[str, Evaluation] | None = None,
 ) -> ModelCard:
-    """The model's card: what the configuration says of the data, sizes, and errors on test structures if there are any."""
+    """The model's card: what the configuration says of the data, the run's record, and errors by part of the data."""
     sizes = {name: part["size"] for name, part in describe_splits(config, splits).items()}
     given = {name: value for name, value in config.card.model_dump().items() if value}
     return ModelCard(
         name=config.run.name,
         **given,
         reference_energies=dict(zip(potential.species, potential.scaling.shift.tolist(), strict=True)),
-        errors={} if test is None else test.card_errors(),
+        errors={
+            f"{part} {name}": error
+            for part, evaluation in (evaluations or {}).items()
+            for name, error in evaluation.errors().items()
+        },
         training={
             "structures": sizes,
             "parameters": sum(p.numel() for p in potential.parameters()),
-            "config": config.model_dump(mode="json", exclude={"model", "card"}),
-            **(record or {}),
+            "config": config.model_dump(mode="json", exclude={"card"}),
+            **record,
         },
     )
 
 
-def summary(config: TrainConfig, splits: Splits, samples: Sequence[Batch], potential: Potential) -> str:
+def summary(config: TrainConfig, splits: Splits, potential: Potential) -> str:
     """One line on what is about to be trained."""
-    parameters = sum(p.numel() for p in potential.parameters())
-    elements = sorted({int(z) for sample in samples for z in sample.graph.atomic_numbers.unique()})
     architecture = config.model.architecture
     return (
-        f"{len(splits.train)} training and {len(splits.validation)} validation structures of "
-        f"{', '.join(chemical_symbols[z] for z in elements)}; {parameters} parameters, "
-        f"{architecture.avg_num_neighbors:.1f} neighbours within {architecture.cutoff:g} Å"
+        f"{len(splits.train)} training and {len(splits.validation)} validation structures; species "
+        f"{' '.join(potential.species)}; {architecture.avg_num_neighbors:.1f} neighbours within "
+        f"{architecture.cutoff:g} Å; {sum(p.numel() for p in potential.parameters())} parameters"
     )
-

@@ -81,7 +81,9 @@ def make_samples(frames: Sequence[Frame], cutoff: float, dtype: torch.dtype) -> 
     """Every frame's graph and labels, to be held in memory for the whole run."""
     samples = [to_batch(frame, cutoff, dtype) for frame in frames]
     if not any(sample.graph.num_edges for sample in samples):
-        raise DataError(f"no two atoms are closer than the cutoff of {cutoff} Å in any structure: check units and cutoff")
+        raise DataError(
+            f"no two atoms are closer than the cutoff of {cutoff} Å in any structure: check units and cutoff"
+        )
     return samples
 
 
@@ -108,6 +110,8 @@ class EpochLoader:
     ----------
     epoch : int
         The epoch that iterating gives next.
+    skip : int
+        How many of its first batches to leave out, trained on before a kill.
     """
 
     def __init__(
@@ -115,7 +119,7 @@ class EpochLoader:
     ):
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.rank, self.world_size = rank, world_size
-        self.epoch = 0
+        self.epoch = self.skip = 0
 
     @property
     def batches_per_epoch(self) -> int:
@@ -129,7 +133,7 @@ class EpochLoader:
         if self.seed is not None:
             generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
             order = torch.randperm(len(self.samples), generator=generator)
-        chunks = order.split(self.batch_size)[self.rank :: self.world_size][: self.batches_per_epoch]
+        chunks = order.split(self.batch_size)[self.rank :: self.world_size][self.skip : self.batches_per_epoch]
         for chunk in chunks:
             yield Batch.collate([self.samples[k] for k in chunk.tolist()])
 

@@ -16,7 +16,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from ase_equivariant.potential import Potential
-from ase_equivariant.training.callbacks import ProgressReporter, RunRecorder, RunStopped
+from ase_equivariant.training.callbacks import EpochProgress, RunKeeper, RunStopped, TensorBoardLog
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.dataset import Batch, EpochLoader
 from ase_equivariant.training.logs import MetricsLog
@@ -50,12 +50,18 @@ def fit(
 ) -> FitOutcome:
     """Train ``potential`` until the configured end, from ``state`` if there is one.
 
-    ``on_best`` receives, at each checkpoint, a potential with the best weights so far
-    if they are new, and the record.
+    ``on_best`` receives, at each checkpoint, a copy of the potential with the best weights
+    so far if they are new, and the record of the run.
     """
     run = config.run
     with _quiet_lightning(), _signals_noted() as stop_reason:
-        trainer = _trainer(config)
+        keeper = RunKeeper(folder, log, fingerprint, on_best, stop_reason, state["seconds"] if state else 0.0)
+        callbacks: list[pl.Callback] = [keeper]
+        if progress:
+            callbacks.append(EpochProgress())
+        if run.tensorboard:
+            callbacks.append(TensorBoardLog(folder / "tensorboard", state["epoch"] if state else 0))
+        trainer = _trainer(config, callbacks)
         rank, world = trainer.global_rank, trainer.world_size
         module = TrainingModule(
             potential,
@@ -64,35 +70,28 @@ def fit(
             EpochLoader(validation, run.validation_batch_size, None, rank, world),
             state,
         )
-        best_saved = -1 if state is None else state["best"]["epoch"]
-
-        def on_checkpoint() -> None:
-            nonlocal best_saved
-            if module.best_epoch != best_saved:
-                best_saved = module.best_epoch
-                on_best(module.best_potential(), _record(module, recorder))
-
-        seconds = state["seconds"] if state else 0.0
-        recorder = RunRecorder(folder, log, fingerprint, seconds, stop_reason, on_checkpoint)
-        trainer.callbacks.extend([recorder, ProgressReporter()] if progress else [recorder])
+        # Validation every n-th epoch must fall on the same epochs as without a restart.
+        trainer.fit_loop.epoch_progress.current.processed = module.epoch
+        trainer.fit_loop.epoch_progress.current.completed = module.epoch
         stopped = None
-        if not recorder.is_over(module):
+        if not module.is_over:
             try:
                 trainer.fit(module)
             except RunStopped as reason:
                 stopped = str(reason)
     module.load_best()
     potential.to("cpu")
-    return FitOutcome(stopped, bool(module.best_weights), _record(module, recorder))
+    return FitOutcome(stopped, bool(module.best_weights), keeper.record(module))
 
 
-def _trainer(config: TrainConfig) -> pl.Trainer:
+def _trainer(config: TrainConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
     """A trainer that does nothing on the side: records and checkpoints are ours."""
     run = config.run
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(run.device, run.device),
         devices=run.devices,
-        max_epochs=-1,  # counted by our recorder, across restarts
+        max_epochs=-1,  # the keeper ends the run
+        callbacks=callbacks,
         gradient_clip_val=config.optimizer.gradient_clip,
         check_val_every_n_epoch=run.validate_every,
         logger=False,
@@ -105,27 +104,21 @@ def _trainer(config: TrainConfig) -> pl.Trainer:
     )
 
 
-def _record(module: TrainingModule, recorder: RunRecorder) -> dict[str, Any]:
-    return {
-        "epochs": module.epoch,
-        "best_epoch": module.best_epoch + 1,
-        "best_validation_loss": module.best_loss,
-        "hours": round(recorder.seconds / 3600, 3),
-    }
-
-
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Silence Lightning's advice about accelerators, loggers and loaders, which does not fit what we do."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning(\.|$)")
+            warnings.filterwarnings("ignore", message=".*treespec.*LeafSpec.*")  # Lightning's use of PyTorch's pytree
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager

@@ -32,10 +32,14 @@ class MetricsLog:
         epochs are about to be trained again, and so is a line that was cut off.
     last_epoch : int
         Last epoch that counts.
+    trim : bool
+        Whether to prepare the file; of several processes one does.
     """
 
-    def __init__(self, path: Path, last_epoch: int = 0):
+    def __init__(self, path: Path, last_epoch: int = 0, *, trim: bool = True):
         self.path = path
+        if not trim:
+            return
         kept = [row for row in read_metrics(path) if int(row["epoch"]) <= last_epoch] if path.exists() else []
         with atomic_path(path) as temporary:
             temporary.write_text(_to_csv([dict(zip(COLUMNS, COLUMNS, strict=True)), *kept]), encoding="utf-8")

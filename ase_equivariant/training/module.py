@@ -25,7 +25,7 @@ class TrainingModule(pl.LightningModule):
     """A potential in training. Epochs count from 0; ``epoch`` is the one under way.
 
     Lightning runs the loops; what must survive a kill is in :meth:`run_state`, taken
-    between epochs.
+    between two steps anywhere in an epoch.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class TrainingModule(pl.LightningModule):
         self.loss = Loss(config.loss)
         self.schedule = Schedule(config.schedule, train.batches_per_epoch, config.run.max_epochs)
         self.ema: WeightAverage | None = None
-        self.epoch = self.steps_done = 0
+        self.epoch = self.batches_done = self.steps_done = 0
         self.best_loss, self.best_epoch = math.inf, -1
         self.best_weights: dict[str, Tensor] = {}
         self.metrics: dict[str, float] = {}  # of the validation in the epoch under way
@@ -63,7 +63,8 @@ class TrainingModule(pl.LightningModule):
         self._restored = state
         if state is not None:
             self.schedule.load_state_dict(state["schedule"])
-            self.epoch, self.steps_done = state["epoch"], state["steps_done"]
+            self.epoch, self.batches_done, self.steps_done = state["epoch"], state["batches_done"], state["steps_done"]
+            self._loss_sum = state["loss_sum"]
             best = state["best"]
             self.best_loss, self.best_epoch, self.best_weights = best["loss"], best["epoch"], best["weights"]
 
@@ -78,7 +79,9 @@ class TrainingModule(pl.LightningModule):
             "ema": self.ema.state_dict(),
             "schedule": self.schedule.state_dict(),
             "epoch": self.epoch,
+            "batches_done": self.batches_done,
             "steps_done": self.steps_done,
+            "loss_sum": self._loss_sum.cpu(),
             "best": {"loss": self.best_loss, "epoch": self.best_epoch, "weights": self.best_weights},
             "rng": torch.get_rng_state(),
         }
@@ -116,8 +119,8 @@ class TrainingModule(pl.LightningModule):
     # --- batches --------------------------------------------------------------------------
 
     def train_dataloader(self) -> Iterable[Batch]:
-        """Batches of the epoch under way."""
-        self.train_loader.epoch = self.epoch
+        """Batches of the epoch under way, from where it was left."""
+        self.train_loader.epoch, self.train_loader.skip = self.epoch, self.batches_done
         return self.train_loader
 
     def val_dataloader(self) -> Iterable[Batch]:
@@ -147,6 +150,7 @@ class TrainingModule(pl.LightningModule):
         """Count the step and average the weights."""
         assert self.ema is not None
         self.ema.update()
+        self.batches_done += 1
         self.steps_done += 1
 
     # --- validation -----------------------------------------------------------------------
@@ -186,15 +190,23 @@ class TrainingModule(pl.LightningModule):
             "epoch": self.epoch,
             "step": self.steps_done,
             "lr": self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"],
-            "train_loss": float(total) / self.train_loader.batches_per_epoch,
+            "train_loss": float(total) / self.batches_done,
             **self.metrics,
         }
         self.metrics = {}
+        self.batches_done = 0
         self._loss_sum = torch.zeros_like(self._loss_sum)
-        self.train_loader.epoch = self.epoch
+        self.train_loader.epoch, self.train_loader.skip = self.epoch, 0
         return self.last_row
 
     @property
     def stale_epochs(self) -> int:
         """Whole epochs since the best validation."""
         return self.epoch - 1 - self.best_epoch
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last epoch is done, or the validation has not improved for long enough."""
+        run = self.config.run
+        patience = run.early_stopping_epochs
+        return self.epoch >= run.max_epochs or (patience is not None and self.stale_epochs >= patience)

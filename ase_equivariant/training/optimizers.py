@@ -83,7 +83,8 @@ class Muon(Optimizer):
         weight_decay: float = 0.0,
         eps: float = 1e-8,
     ):
-        matrices, others = [], []
+        matrices: list[Tensor] = []
+        others: list[Tensor] = []
         for name, parameter in named_parameters:
             is_map = parameter.ndim >= 2 and min(parameter.shape[-2:]) > 1 and "embedding" not in name
             (matrices if is_map else others).append(parameter)
@@ -92,10 +93,12 @@ class Muon(Optimizer):
             for params, algorithm in ((matrices, "muon"), (others, "adamw"))
             if params
         ]
-        super().__init__(groups, {"lr": lr, "momentum": momentum, "betas": betas, "weight_decay": weight_decay, "eps": eps})
+        super().__init__(
+            groups, {"lr": lr, "momentum": momentum, "betas": betas, "weight_decay": weight_decay, "eps": eps}
+        )
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step."""
         loss = None
         if closure is not None:
@@ -116,8 +119,10 @@ class Muon(Optimizer):
             state = self.state[p]
             if not state:
                 state["momentum"] = torch.zeros_like(p)
-            state["momentum"].mul_(group["momentum"]).add_(p.grad)  # 1
-            nesterov = torch.add(p.grad, state["momentum"], alpha=group["momentum"])
+            gradient = p.grad
+            assert gradient is not None  # step() has left those out
+            state["momentum"].mul_(group["momentum"]).add_(gradient)  # 1
+            nesterov = torch.add(gradient, state["momentum"], alpha=group["momentum"])
             by_shape[(p.shape[-2], p.shape[-1])].append((p, nesterov))
         for (m, n), pairs in by_shape.items():  # all matrices of one shape in one batched product
             updates = orthogonalize(torch.cat([u.reshape(-1, m, n) for _, u in pairs]))  # 2

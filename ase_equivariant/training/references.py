@@ -33,7 +33,10 @@ def reference_energies(
     if config.references == "least_squares":
         return least_squares_energies(species, train)
     if config.references == "isolated_atoms":
-        values, source = isolated_energies(isolated), "no lone atom with an energy; give data.isolated_atoms a file that has it"
+        values, source = (
+            isolated_energies(isolated),
+            "no lone atom with an energy; give data.isolated_atoms a file that has it",
+        )
     else:
         values, source = config.references, "no value in data.references"
     missing = [symbol for symbol in species if symbol not in values]

@@ -1,38 +1,37 @@
-"""A training run from its configuration to the model file."""
-
-# NOTE to the owner of training/: written by the founder while no word came from you, to start the shipped runs from a snapshot.
-# Your design (build.py, fit.py: signals, exact mid-epoch resume) is preferred: replace this file and module.py/dataset.py as you had them.
-# Keep: loss kind "norm" (loss.py, config.py), models/configs/{ethanol,si}.toml, fast epochs. Remove this note.
+"""The training run: from a configuration to a run folder with a model in it."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import logging
+import os
 import shutil
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 
 from ase_equivariant.io.atomic import atomic_path
-from ase_equivariant.io.model_file import ModelCard, save_model
+from ase_equivariant.io.model_file import save_model
 from ase_equivariant.potential import Potential
-from ase_equivariant.training.callbacks import EpochProgress, RunKeeper, TensorBoardLog
-from ase_equivariant.training.checkpoint import check_same_run, load_checkpoint, save_checkpoint
+from ase_equivariant.training.build import (
+    DTYPES,
+    build_potential,
+    check_labels,
+    describe_splits,
+    make_card,
+    make_fingerprint,
+    summary,
+)
+from ase_equivariant.training.checkpoint import check_same_run, load_checkpoint
 from ase_equivariant.training.config import TrainConfig
-from ase_equivariant.training.dataset import Batch, EpochLoader, make_samples, mean_neighbors
-from ase_equivariant.training.evaluate import evaluate
+from ase_equivariant.training.dataset import make_samples
+from ase_equivariant.training.evaluate import Evaluation, evaluate
 from ase_equivariant.training.logs import MetricsLog
-from ase_equivariant.training.module import TrainingModule
-from ase_equivariant.training.references import energy_scales, reference_energies, species_of
-from ase_equivariant.training.splits import Splits, make_splits
-
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+from ase_equivariant.training.splits import make_splits
 
 
 @dataclass(frozen=True)
@@ -41,221 +40,117 @@ class TrainResult:
 
     Attributes
     ----------
-    folder, model_file : Path
-        Where everything is, and the model with the best validation loss.
-    epochs : int
-        Epochs trained in all parts of the run.
-    best_epoch : int
-        The epoch of the model, from 1.
-    errors : dict
-        Of the model on the validation (and test) structures.
-    why_stopped : str
-        What ended this part of the run.
-    seconds : float
-        Training time in all parts.
+    folder : Path
+        The run folder.
+    model_file : Path or None
+        The model of the best validation; None if the run stopped before its first one.
+    record : dict
+        Whole epochs and steps trained, the best epoch and its loss, training time in hours.
+    stopped : str or None
+        Why the run ended before its time; the same command continues it. None if it is complete.
+    evaluations : dict of Evaluation
+        Of the model on the validation and test structures, once the run is complete.
     """
 
     folder: Path
-    model_file: Path
-    epochs: int
-    best_epoch: int
-    errors: dict[str, float]
-    why_stopped: str
-    seconds: float
+    model_file: Path | None
+    record: dict[str, Any]
+    stopped: str | None
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
 
 
-def train(config: TrainConfig, *, restart_from_scratch: bool = False, quiet: bool = False) -> TrainResult:
-    """Train, or continue the run that a kill, ``max_minutes`` or Ctrl-C ended.
+def train(
+    config: TrainConfig, *, restart_from_scratch: bool = False, quiet: bool = False, say: Callable[[str], None] = print
+) -> TrainResult:
+    """Train, or continue the run in the configured folder.
 
-    The run folder gets ``config.json`` (resolved), ``splits.json``, ``metrics.csv``,
-    ``last.ckpt`` and ``NAME.safetensors``. A continued run is the same as one that was
-    never stopped: same order of structures, same weights, same table.
+    The folder receives ``config.json`` (resolved), ``splits.json``, ``metrics.csv``,
+    ``last.ckpt`` and the model of the best validation, ``NAME.safetensors``. A continued run
+    is the same as one that was never stopped: same order, same weights, same table.
 
     Parameters
     ----------
     config : TrainConfig
         See :func:`ase_equivariant.training.config.load_config`.
     restart_from_scratch : bool
-        Remove what an earlier run left in the folder.
+        Remove the run that the folder holds.
     quiet : bool
-        No progress bar.
+        No progress and no messages.
+    say : callable
+        Receives messages of one line.
 
     Raises
     ------
-    DataError, CheckpointError, DivergedError
-        One line each: what is wrong and what to do.
+    ImportError
+        If Lightning is not installed.
+    DataError, CheckpointError
+        If the data cannot be used, or the run in the folder is another one.
+    DivergedError
+        If the loss becomes NaN or infinite; the last good checkpoint is kept.
     """
-    folder = config.folder
-    if restart_from_scratch and folder.exists():
-        _remove_run(folder)
-    splits = make_splits(config.data)
-    config = _resolve_species(config, splits)
-    checkpoint = folder / "last.ckpt"
-    state = load_checkpoint(checkpoint) if checkpoint.exists() else None
-    run = _Run(config, splits, state, quiet)
-    if state is not None:
-        check_same_run(state, run.config.fingerprint(), checkpoint)
-    run.write_settings()
-    return run.fit()
+    if importlib.util.find_spec("lightning") is None:
+        raise ImportError("training needs Lightning: pip install 'ase-equivariant[train]'")
+    from ase_equivariant.training.fit import fit  # imports Lightning, which is optional and slow to import
 
+    is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0  # Lightning starts this command anew for each process
+    with _threads(config.run.threads):
+        splits = make_splits(config.data)
+        potential, config, samples = build_potential(config, splits)
+        validation = make_samples(splits.validation, potential.cutoff, DTYPES[config.run.dtype])
+        parts = {"training": samples, "validation": validation}
+        check_labels(config, parts)
+        fingerprint, folder = make_fingerprint(config, parts), config.folder
+        state = _open_folder(folder, fingerprint, restart_from_scratch and is_main)
+        last_epoch = state["epoch"] if state else 0
+        if is_main:
+            _write_json(folder / "config.json", config.model_dump(mode="json"))
+            _write_json(folder / "splits.json", describe_splits(config, splits))
+        if is_main and not quiet:
+            say(summary(config, splits, potential))
+            say(f"{f'continuing in epoch {last_epoch + 1}' if state else 'starting'}, in {folder}")
+        model_file = folder / f"{config.run.name}.safetensors"
 
-class _Run:
-    """The parts of one run, put together."""
+        def save(best: Potential, record: dict[str, Any], evaluations: dict[str, Evaluation] | None = None) -> None:
+            save_model(model_file, best, make_card(config, best, splits, record, evaluations))
 
-    def __init__(self, config: TrainConfig, splits: Splits, state: dict[str, Any] | None, quiet: bool):
-        dtype = _DTYPES[config.run.dtype]
-        self.splits, self.quiet, self.folder = splits, quiet, config.folder
-        cutoff = config.model.architecture.cutoff
-        train_samples = make_samples(splits.train, cutoff, dtype)
-        validation_samples = make_samples(splits.validation, cutoff, dtype)
-        self.config = config = _resolve_neighbors(config, train_samples)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.run.seed)
-            potential = Potential(config.model)
-        self.potential = self._scaled(potential).to(dtype)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.checkpoint = self.folder / "last.ckpt"
-        self.model_file = self.folder / f"{config.run.name}.safetensors"
-        self.log = MetricsLog(self.folder / "metrics.csv", state["run"]["epoch"] if state else 0)
-        self.module = TrainingModule(
-            self.potential,
+        outcome = fit(
             config,
-            EpochLoader(train_samples, config.run.batch_size, config.run.seed),
-            EpochLoader(validation_samples, config.run.validation_batch_size),
-            state["run"] if state else None,
+            potential,
+            samples,
+            validation,
+            folder=folder,
+            log=MetricsLog(folder / "metrics.csv", last_epoch, trim=is_main),
+            state=state,
+            fingerprint=fingerprint,
+            on_best=save,
+            progress=not quiet,
         )
-        self.done = state is not None and state["run"]["epoch"] >= config.run.max_epochs
-        self.keeper = RunKeeper(
-            config.run, self.log, self._save_checkpoint, self._save_best, state["seconds"] if state else 0.0
-        )
-
-    def fit(self) -> TrainResult:
-        """Train to the end and write the model with its errors."""
-        trainer = self._trainer()
-        with _quiet_lightning(), _threads(self.config.run.threads):
-            trainer.fit(self.module)
-            self.keeper.write(self.module)
-            self.module.load_best()
-            errors = self._errors()
-        save_model(self.model_file, self.potential, self._card(errors))
-        return TrainResult(
-            self.folder,
-            self.model_file,
-            self.module.epoch,
-            self.module.best_epoch + 1,
-            errors,
-            "the run was complete already" if self.done else self.keeper.why_stopped,
-            self.keeper.seconds,
-        )
-
-    def write_settings(self) -> None:
-        """Write the resolved configuration and the splits."""
-        for name, content in (("config.json", self.config.model_dump(mode="json")), ("splits.json", self.splits.indices)):
-            with atomic_path(self.folder / name) as temporary:
-                temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-    def _scaled(self, potential: Potential) -> Potential:
-        data, species = self.config.data, potential.species
-        potential.scaling.set(
-            scale=torch.as_tensor(energy_scales(data, species, self.splits.train)),
-            shift=torch.as_tensor(reference_energies(data, species, self.splits.train, self.splits.isolated_atoms)),
-        )
-        return potential
-
-    def _trainer(self) -> pl.Trainer:
-        run = self.config.run
-        callbacks: list[pl.Callback] = [self.keeper]
-        if not self.quiet:
-            callbacks.append(EpochProgress(run.max_epochs))
-        if run.tensorboard:
-            callbacks.append(TensorBoardLog(self.folder / "tensorboard"))
-        with _quiet_lightning():
-            return pl.Trainer(
-                accelerator=run.device,
-                devices=run.devices,
-                max_epochs=0 if self.done else run.max_epochs - self.module_epoch(),
-                check_val_every_n_epoch=run.validate_every,
-                gradient_clip_val=self.config.optimizer.gradient_clip,
-                callbacks=callbacks,
-                logger=False,
-                enable_checkpointing=False,
-                enable_model_summary=False,
-                enable_progress_bar=False,
-                num_sanity_val_steps=0,
-                use_distributed_sampler=False,
-                inference_mode=False,
-            )
-
-    def module_epoch(self) -> int:
-        """Epochs done before this part of the run."""
-        restored = self.module._restored
-        return restored["epoch"] if restored is not None else 0
-
-    def _save_checkpoint(self, seconds: float) -> None:
-        state = {"run": self.module.run_state(), "seconds": seconds, "fingerprint": self.config.fingerprint()}
-        save_checkpoint(self.checkpoint, state)
-
-    def _save_best(self) -> None:
-        best = Potential(self.config.model).to(self.potential.dtype)
-        best.load_state_dict(self.module.best_weights)
-        save_model(self.model_file, best, self._card({}))
-
-    def _errors(self) -> dict[str, float]:
-        errors = {}
-        for name, frames in (("validation", self.splits.validation), ("test", self.splits.test)):
-            if frames:
-                evaluation = evaluate(self.potential, frames, self.config.run.validation_batch_size)
-                errors.update({f"{name} {k}": v for k, v in evaluation.errors().items()})
-        return errors
-
-    def _card(self, errors: dict[str, float]) -> ModelCard:
-        card, run = self.config.card, self.config.run
-        stated = {name: value for name, value in card.model_dump().items() if value}
-        shift = self.potential.scaling.shift.tolist()
-        training = {
-            "config": self.config.model_dump(mode="json"),
-            "num_train": len(self.splits.train),
-            "num_validation": len(self.splits.validation),
-            "num_test": len(self.splits.test),
-            "epochs": self.module.epoch,
-            "best_epoch": self.module.best_epoch + 1,
-            "steps": self.module.steps_done,
-            "seconds": round(self.keeper.seconds),
-            "threads": run.threads or torch.get_num_threads(),
-        }
-        return ModelCard(
-            name=run.name,
-            reference_energies=dict(zip(self.potential.species, shift, strict=True)),
-            errors=errors,
-            training=training,
-            **stated,
-        )
+        if not outcome.has_best or outcome.stopped is not None:
+            return TrainResult(folder, model_file if outcome.has_best else None, outcome.record, outcome.stopped)
+        named = {"validation": splits.validation, "test": splits.test}
+        evaluations = {name: evaluate(potential, frames) for name, frames in named.items() if frames}
+        if is_main:
+            save(potential, outcome.record, evaluations)
+    return TrainResult(folder, model_file, outcome.record, None, evaluations)
 
 
-def _resolve_species(config: TrainConfig, splits: Splits) -> TrainConfig:
-    if not config.species_from_data:
-        return config
-    frames = [*splits.train, *splits.validation, *splits.isolated_atoms]
-    return _with_architecture(config, species=species_of(frames))
+def _open_folder(folder: Path, fingerprint: str, restart_from_scratch: bool) -> dict[str, Any] | None:
+    """The checkpoint to continue from, if the folder holds one of this run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "last.ckpt"
+    if restart_from_scratch:
+        checkpoint.unlink(missing_ok=True)  # what a run writes, and nothing else that may lie there
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    if not checkpoint.exists():
+        return None
+    state = load_checkpoint(checkpoint)
+    check_same_run(state, fingerprint, checkpoint)
+    return state
 
 
-def _resolve_neighbors(config: TrainConfig, samples: list[Batch]) -> TrainConfig:
-    if config.model.architecture.avg_num_neighbors is not None:
-        return config
-    return _with_architecture(config, avg_num_neighbors=mean_neighbors(samples))
-
-
-def _with_architecture(config: TrainConfig, **changes: Any) -> TrainConfig:
-    architecture = config.model.architecture.model_copy(update=changes)
-    return config.model_copy(update={"model": config.model.model_copy(update={"architecture": architecture})})
-
-
-def _remove_run(folder: Path) -> None:
-    """Remove what a run writes, and nothing else that may lie there."""
-    for pattern in ("last.ckpt", "metrics.csv", "config.json", "splits.json", "*.safetensors"):
-        for file in folder.glob(pattern):
-            file.unlink()
-    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -267,20 +162,3 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advice on data-loader workers, loggers and its own products to itself."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            warnings.filterwarnings("ignore", message=".*treespec.*LeafSpec.*")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -60,7 +60,9 @@ def _divide(config: DataConfig, total: int, excluded: set[int]) -> dict[str, lis
     }
     for name, indices in taken.items():
         if indices and max(indices) >= total:
-            raise DataError(f"data.{name}_indices holds {max(indices)}, but the files have {total} structures (0 to {total - 1})")
+            raise DataError(
+                f"data.{name}_indices holds {max(indices)}, but the files have {total} structures (0 to {total - 1})"
+            )
     used = excluded.union(*taken.values())
     pool = [k for k in range(total) if k not in used]
     order = [pool[k] for k in np.random.default_rng(config.split_seed).permutation(len(pool))]

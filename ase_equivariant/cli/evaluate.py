@@ -1,0 +1,82 @@
+"""``ase-equivariant evaluate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.table import Table
+
+from ase_equivariant.cli.common import DeviceOption, DtypeOption, ModelArgument, console
+from ase_equivariant.io.atomic import atomic_path
+from ase_equivariant.io.model_file import load_model
+from ase_equivariant.io.registry import resolve
+from ase_equivariant.plotting.figure import new_figure, save_figure
+from ase_equivariant.plotting.parity import plot_parity
+from ase_equivariant.training.config import LabelConfig
+from ase_equivariant.training.evaluate import Evaluation, unit
+from ase_equivariant.training.evaluate import evaluate as evaluate_frames
+from ase_equivariant.training.readers import read_frames
+
+_PLOTTED = {"energy_per_atom": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³"}
+
+
+def evaluate(
+    model: ModelArgument,
+    data: Annotated[list[str], typer.Argument(help="Labelled structures: any file ASE reads, or an MD17 npz.")],
+    units: Annotated[str, typer.Option(help="Unit of the energies: auto, eV, kcal/mol, kJ/mol or Hartree.")] = "auto",
+    labels: Annotated[str, typer.Option(help="revised or original labels of an rMD17 file.")] = "revised",
+    energy_key: Annotated[str | None, typer.Option(help="Name of the energies, if not ASE's.")] = None,
+    forces_key: Annotated[str | None, typer.Option(help="Name of the forces, if not ASE's.")] = None,
+    stress_key: Annotated[str | None, typer.Option(help="Name of the stresses, if not ASE's.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Structures at a time.")] = 20,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the errors to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a parity plot to this file.")] = None,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = None,
+) -> None:
+    """Compare a model with reference labels: table of errors, parity plot."""
+    label_config = LabelConfig.parse(
+        {"units": units, "labels": labels, "energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key}
+    )
+    frames = read_frames(data, label_config)
+    precision = {"float32": torch.float32, "float64": torch.float64, None: torch.float64}.get(dtype)
+    if precision is None:
+        raise ValueError(f"dtype {dtype!r} is not supported: choose float32 or float64")
+    potential = load_model(resolve(model)).potential.to(device=device, dtype=precision)
+    evaluation = evaluate_frames(potential, frames, batch_size)
+    console.print(_table(evaluation))
+    if json_file is not None:
+        content = {
+            "model": model,
+            "data": data,
+            "num_structures": evaluation.num_structures,
+            "num_atoms": evaluation.num_atoms,
+            "errors": evaluation.errors(),
+        }
+        with atomic_path(json_file) as temporary:
+            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    if plot is not None:
+        _draw(evaluation, plot)
+
+
+def _table(evaluation: Evaluation) -> Table:
+    table = Table(title=f"{evaluation.num_structures} structures, {evaluation.num_atoms} atoms")
+    for column in ("quantity", "unit", "MAE", "RMSE", "largest", "spread of the data"):
+        table.add_column(column, justify="left" if column in ("quantity", "unit") else "right")
+    for name, comparison in evaluation.comparisons.items():
+        values = (comparison.mae, comparison.rmse, comparison.largest, comparison.spread)
+        table.add_row(name.replace("_", " "), unit(name), *(f"{1000 * value:.3g}" for value in values))
+    return table
+
+
+def _draw(evaluation: Evaluation, path: Path) -> None:
+    shown = [name for name in _PLOTTED if name in evaluation.comparisons]
+    figure = new_figure(4.2 * len(shown), 4.2)
+    for ax, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        comparison = evaluation.comparisons[name]
+        plot_parity(comparison.reference, comparison.predicted, ax, name.replace("_", " "), _PLOTTED[name])
+    save_figure(figure, path)

@@ -1,0 +1,57 @@
+"""The ``ase-equivariant`` command."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from ase_equivariant import __version__
+from ase_equivariant.cli.evaluate import evaluate
+from ase_equivariant.cli.info import info
+from ase_equivariant.cli.md import md
+from ase_equivariant.cli.relax import relax
+from ase_equivariant.cli.train import train
+
+COMMANDS = (train, evaluate, md, relax, info)
+
+app = typer.Typer(
+    name="ase-equivariant",
+    help="E(3)-equivariant neural network potentials for ASE.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for _command in COMMANDS:
+    app.command()(_command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"ase-equivariant {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; an error of the user's input is one line on stderr and exit status 1."""
+    try:
+        app()
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        if "--debug" in sys.argv:
+            raise
+        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

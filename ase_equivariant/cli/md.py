@@ -1,0 +1,126 @@
+"""``ase-equivariant md``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ase_equivariant.calculator import EquivariantCalculator
+from ase_equivariant.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    ModelArgument,
+    OutputOption,
+    OverwriteOption,
+    console,
+    read_structure,
+)
+from ase_equivariant.plotting.figure import new_figure, save_figure
+from ase_equivariant.plotting.md import plot_energy, plot_temperature
+from ase_equivariant.recipes.ensembles import MDSettings
+from ase_equivariant.recipes.md import MDProgress, MDResult, read_log, run_md
+
+
+def md(
+    model: ModelArgument,
+    file: Annotated[str, typer.Argument(help="Structure: any file ASE reads, molecule:NAME or bulk:NAME.")],
+    ensemble: Annotated[
+        str, typer.Option(help="nve, langevin, bussi, npt (volume free) or npt-full (cell free).")
+    ] = "langevin",
+    temperature: Annotated[float, typer.Option(help="K.")] = 300.0,
+    timestep: Annotated[float, typer.Option(help="fs.")] = 0.5,
+    time_ps: Annotated[float | None, typer.Option(help="Length of the whole run in ps (default 1).")] = None,
+    steps: Annotated[int | None, typer.Option(help="Length of the whole run in steps, instead of --time-ps.")] = None,
+    friction: Annotated[float, typer.Option(help="Langevin friction, 1/ps.")] = 10.0,
+    pressure: Annotated[float, typer.Option(help="NPT pressure, GPa.")] = 0.0,
+    taut: Annotated[float, typer.Option(help="Time constant of the Bussi and NPT thermostats, fs.")] = 100.0,
+    taup: Annotated[float, typer.Option(help="Time constant of the NPT barostat, fs.")] = 1000.0,
+    seed: Annotated[int, typer.Option(help="Of velocities and thermostat.")] = 0,
+    interval: Annotated[int, typer.Option(help="Steps between frames.")] = 20,
+    restart: Annotated[bool, typer.Option("--restart", help="Continue a run that was ended or killed.")] = False,
+    overwrite: OverwriteOption = False,
+    max_force: Annotated[float, typer.Option(help="eV/Å; a larger force ends the run.")] = 100.0,
+    output_dir: OutputOption = Path("."),
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = None,
+    plot: Annotated[bool, typer.Option(help="Draw energy and temperature.")] = True,
+) -> None:
+    """Run molecular dynamics, in float32 unless --dtype says otherwise."""
+    settings = MDSettings.parse(
+        {
+            "ensemble": ensemble,
+            "temperature_K": temperature,
+            "timestep_fs": timestep,
+            "friction_per_ps": friction,
+            "pressure_GPa": pressure,
+            "taut_fs": taut,
+            "taup_fs": taup,
+            "seed": seed,
+        }
+    )
+    if steps is not None and time_ps is not None:
+        raise ValueError("--steps and --time-ps are both given: keep one of them")
+    total = steps if steps is not None else round(1000 * (1.0 if time_ps is None else time_ps) / timestep)
+    name, atoms = read_structure(file)
+    atoms.calc = EquivariantCalculator(model, device=device, dtype=dtype, preset="md")
+    bar = Progress(
+        TextColumn("step {task.completed}/{task.total}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+    )
+    with bar:
+        task = bar.add_task("", total=total)
+
+        def show(now: MDProgress) -> None:
+            text = (
+                f"{now.potential_eV:.3f} eV  {now.temperature_K:.0f} K  "
+                f"{now.steps_per_second:.0f} steps/s  {now.ns_per_day:.2f} ns/day"
+            )
+            bar.update(task, completed=now.step, description=text)
+
+        result = run_md(
+            atoms,
+            total,
+            settings,
+            folder=output_dir,
+            name=name,
+            interval=interval,
+            restart=restart,
+            overwrite=overwrite,
+            max_force=max_force,
+            progress=show,
+        )
+    if plot:
+        _draw(result, settings)
+    _summarize(result, settings)
+    if result.interrupted:
+        raise typer.Exit(130)
+
+
+def _draw(result: MDResult, settings: MDSettings) -> None:
+    figure = new_figure()
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    log = read_log(result.files.log)
+    plot_energy(log, upper)
+    plot_temperature(log, lower, None if settings.ensemble == "nve" else settings.temperature_K)
+    save_figure(figure, result.files.plot)
+
+
+def _summarize(result: MDResult, settings: MDSettings) -> None:
+    state = "interrupted after" if result.interrupted else "done:"
+    console.print(
+        f"{state} {result.steps} steps, {result.steps * settings.timestep_fs / 1000:g} ps; "
+        f"{result.steps_per_second:.0f} steps/s, {result.ns_per_day:.2f} ns/day"
+    )
+    console.print(
+        f"second half: {result.mean_temperature_K:.1f} K, potential energy {result.mean_potential_eV:.4f} eV"
+        + (f"; drift {result.drift_meV_per_atom_ps:.4f} meV/atom/ps" if settings.ensemble == "nve" else "")
+    )
+    console.print(f"wrote {', '.join(str(path) for path in result.files.existing)}", soft_wrap=True)
+    if result.interrupted:
+        console.print("the same command with --restart continues")

@@ -1,0 +1,80 @@
+"""``ase-equivariant relax``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ase_equivariant.calculator import EquivariantCalculator
+from ase_equivariant.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    ModelArgument,
+    OutputOption,
+    OverwriteOption,
+    console,
+    read_structure,
+)
+from ase_equivariant.recipes.relax import relax as relax_atoms
+
+
+def relax(
+    model: ModelArgument,
+    files: Annotated[list[str], typer.Argument(help="Structures: any file ASE reads, molecule:NAME or bulk:NAME.")],
+    optimizer: Annotated[str, typer.Option(help="Any of ASE's.")] = "BFGS",
+    fmax: Annotated[float, typer.Option(help="eV/Å, largest force of a converged structure.")] = 0.01,
+    steps: Annotated[int, typer.Option(help="At most so many.")] = 500,
+    cell: Annotated[bool, typer.Option("--cell", help="Relax the cell too.")] = False,
+    pressure: Annotated[float, typer.Option(help="GPa, with --cell.")] = 0.0,
+    file_format: Annotated[
+        str, typer.Option("--format", help="Ending of the relaxed files, as ASE writes them.")
+    ] = "extxyz",
+    output_dir: OutputOption = Path("."),
+    overwrite: OverwriteOption = False,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = None,
+) -> None:
+    """Relax structures, in float64 unless --dtype says otherwise."""
+    structures = [read_structure(file) for file in files]
+    names = [name for name, _ in structures]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two structures have the same name ({', '.join(names)}): relax them into different folders")
+    outputs = [output_dir / f"{name}.relaxed.{file_format}" for name in names]
+    present = [path for path in outputs if path.exists()]
+    if present and not overwrite:
+        raise FileExistsError(f"{present[0]} exists: replace it with --overwrite")
+    calculator = EquivariantCalculator(model, device=device, dtype=dtype, preset="relax")
+    unconverged = []
+    for (name, atoms), output in zip(structures, outputs, strict=True):
+        atoms.calc = calculator
+        with console.status(f"relaxing {name}") as status:
+
+            def show(step: int, energy: float, force: float, name: str = name) -> None:
+                status.update(f"relaxing {name}: step {step}, {energy:.5f} eV, largest force {force:.4f} eV/Å")
+
+            result = relax_atoms(
+                atoms,
+                optimizer=optimizer,
+                fmax=fmax,
+                steps=steps,
+                cell=cell,
+                pressure_GPa=pressure,
+                trajectory=output_dir / f"{name}.relax.extxyz",
+                output=output,
+                progress=show,
+            )
+        volume = ""
+        if cell and result.volume_before_A3 is not None:
+            volume = f", volume {result.volume_before_A3:.3f} to {result.volume_after_A3:.3f} Å³"
+        state = "converged" if result.converged else "NOT converged"
+        console.print(
+            f"{name}: {state} in {result.steps} steps, energy {result.energy_before_eV:.5f} to "
+            f"{result.energy_after_eV:.5f} eV{volume}, largest force {result.max_force:.4f} eV/Å; wrote {output}",
+            soft_wrap=True,
+        )
+        if not result.converged:
+            unconverged.append(name)
+    if unconverged:
+        raise typer.Exit(2)

@@ -1,0 +1,1 @@
+"""Plots: functions of data and matplotlib axes. Nothing here is imported unless it is used."""

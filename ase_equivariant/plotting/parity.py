@@ -1,0 +1,31 @@
+"""Predicted against reference values."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+
+
+def plot_parity(reference: np.ndarray, predicted: np.ndarray, ax: Axes, label: str, unit: str) -> Axes:
+    """Scatter of predicted against reference values with the diagonal and the errors in the title.
+
+    Parameters
+    ----------
+    reference, predicted : ndarray
+        (n,) in ``unit``.
+    ax : Axes
+        Drawn into.
+    label, unit : str
+        For the axes.
+    """
+    low, high = float(min(reference.min(), predicted.min())), float(max(reference.max(), predicted.max()))
+    ax.plot([low, high], [low, high], color="gray", lw=0.8, zorder=1)
+    size = 6 if len(reference) < 2000 else 2
+    ax.scatter(reference, predicted, s=size, alpha=0.5, color="tab:blue", edgecolors="none", rasterized=True, zorder=2)
+    error = predicted - reference
+    mae, rmse = float(np.abs(error).mean()), float(np.sqrt(np.square(error).mean()))
+    ax.set_title(f"MAE {1000 * mae:.3g}, RMSE {1000 * rmse:.3g} m{unit}", fontsize="medium")
+    ax.set_xlabel(f"reference {label} ({unit})")
+    ax.set_ylabel(f"predicted {label} ({unit})")
+    ax.set_aspect("equal", adjustable="datalim")
+    return ax

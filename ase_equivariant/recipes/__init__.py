@@ -1,0 +1,1 @@
+"""Recipes: functions of Atoms with a calculator, for any ASE calculator."""

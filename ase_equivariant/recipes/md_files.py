@@ -1,0 +1,116 @@
+"""The files of a molecular-dynamics run: appended frame by frame, cut back to the last restart point."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.extxyz import write_extxyz
+
+from ase_equivariant.io.atomic import atomic_path
+
+
+@dataclass(frozen=True)
+class MDFiles:
+    """Paths of a run called ``name`` in ``folder``."""
+
+    folder: Path
+    name: str
+
+    @property
+    def trajectory(self) -> Path:
+        """Frames, extended XYZ with momenta, energy and forces."""
+        return self.folder / f"{self.name}.md.extxyz"
+
+    @property
+    def log(self) -> Path:
+        """Table of energies and temperature, CSV."""
+        return self.folder / f"{self.name}.md.csv"
+
+    @property
+    def plot(self) -> Path:
+        """Picture of the table."""
+        return self.folder / f"{self.name}.md.png"
+
+    @property
+    def restart(self) -> Path:
+        """State from which the run goes on."""
+        return self.folder / f"{self.name}.restart.npz"
+
+    @property
+    def existing(self) -> list[Path]:
+        """Those that are there."""
+        return [path for path in (self.trajectory, self.log, self.plot, self.restart) if path.exists()]
+
+
+class AppendedFile:
+    """A file that grows by whole records, each in one write; a kill loses the record under way at most.
+
+    Parameters
+    ----------
+    path : Path
+        Opened for appending; made if absent.
+    size : int
+        Bytes to keep of what is there.
+    """
+
+    def __init__(self, path: Path, size: int = 0):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
+        self._stream.truncate(size)
+
+    def append(self, record: str) -> None:
+        """Write one record."""
+        self._stream.write(record.encode())
+
+    def sync(self) -> int:
+        """Bring all records to the disk and return the size in bytes."""
+        os.fsync(self._stream.fileno())
+        return os.fstat(self._stream.fileno()).st_size
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+
+def frame_record(atoms: Atoms, step: int, time_fs: float) -> str:
+    """One extended-XYZ frame with all arrays (momenta …), energy, forces and, if there is one, stress."""
+    frame = atoms.copy()
+    frame.info.update(step=step, time_fs=time_fs)
+    assert atoms.calc is not None
+    known = {name: atoms.calc.results[name] for name in ("energy", "forces", "stress") if name in atoms.calc.results}
+    frame.calc = SinglePointCalculator(frame, **known)
+    text = io.StringIO()
+    own = [name for name in frame.arrays if name not in ("numbers", "positions")]
+    write_extxyz(text, [frame], columns=["symbols", "positions", *own])
+    return text.getvalue()
+
+
+def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
+    """Write a restart point, whole or not at all; arrays of numbers and text only."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        np.savez(stream, **state)  # type: ignore[arg-type]
+
+
+def read_state(path: Path) -> dict[str, np.ndarray]:
+    """Read a restart point; nothing in it is executed.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is none, or it is damaged.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no restart file {path}: start the run without restart")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (zipfile.BadZipFile, EOFError, ValueError, OSError) as error:
+        raise ValueError(f"{path}: not a whole restart file ({error}): start the run anew with overwrite") from None

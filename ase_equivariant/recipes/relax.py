@@ -1,0 +1,155 @@
+"""Geometry optimization with any of ASE's optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms, optimize, units
+from ase.filters import FrechetCellFilter
+from ase.io import write
+from ase.optimize.optimize import Optimizer
+
+from ase_equivariant.io.atomic import atomic_path
+from ase_equivariant.recipes.md_files import AppendedFile, frame_record
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    name: getattr(optimize, name)
+    for name in (
+        "BFGS",
+        "BFGSLineSearch",
+        "LBFGS",
+        "LBFGSLineSearch",
+        "FIRE",
+        "FIRE2",
+        "GPMin",
+        "GoodOldQuasiNewton",
+        "MDMin",
+    )
+    if hasattr(optimize, name)
+}
+
+
+@dataclass(frozen=True)
+class RelaxResult:
+    """What an optimization came to.
+
+    Attributes
+    ----------
+    atoms : Atoms
+        The last structure.
+    converged : bool
+        Whether all forces (and stresses, if the cell was free) are below ``fmax``.
+    steps : int
+        Optimizer steps.
+    energy_before_eV, energy_after_eV : float
+        Potential energy.
+    max_force : float
+        Largest force on an atom, eV/Å, constraints applied.
+    volume_before_A3, volume_after_A3 : float or None
+        If there is a cell.
+    """
+
+    atoms: Atoms
+    converged: bool
+    steps: int
+    energy_before_eV: float
+    energy_after_eV: float
+    max_force: float
+    volume_before_A3: float | None
+    volume_after_A3: float | None
+
+
+def relax(
+    atoms: Atoms,
+    *,
+    optimizer: str = "BFGS",
+    fmax: float = 0.01,
+    steps: int = 500,
+    cell: bool = False,
+    pressure_GPa: float = 0.0,
+    cell_mask: tuple[bool, bool, bool, bool, bool, bool] | None = None,
+    trajectory: str | Path | None = None,
+    output: str | Path | None = None,
+    progress: Callable[[int, float, float], None] | None = None,
+) -> RelaxResult:
+    """Bring ``atoms`` to a minimum of its calculator's energy, in place.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        With a calculator; constraints are respected.
+    optimizer : str
+        One of ``OPTIMIZERS``.
+    fmax : float
+        eV/Å, the largest force of a converged structure.
+    steps : int
+        At most so many.
+    cell : bool
+        Whether the cell relaxes too (ASE's FrechetCellFilter), against ``pressure_GPa``.
+    cell_mask : tuple of 6 bool, optional
+        Which components of the strain (xx, yy, zz, yz, xz, xy) are free.
+    trajectory : path, optional
+        Extended-XYZ file of all steps.
+    output : path, optional
+        Final structure, in the format of its ending; written whole or not at all.
+    progress : callable, optional
+        Called with step, energy (eV) and largest force (eV/Å).
+
+    Raises
+    ------
+    ValueError
+        For an unknown optimizer, or a free cell where there is none.
+    RuntimeError
+        If the calculator gives something that is not finite.
+    """
+    kind = OPTIMIZERS.get(optimizer)
+    if kind is None:
+        raise ValueError(f"no optimizer {optimizer!r}: choose one of {', '.join(OPTIMIZERS)}")
+    if not fmax > 0 or steps < 0:
+        raise ValueError(f"fmax = {fmax} and steps = {steps}: use fmax > 0 and steps >= 0")
+    if atoms.calc is None:
+        raise ValueError("the atoms have no calculator: set atoms.calc first")
+    has_cell = atoms.cell.rank == 3
+    if cell and not (has_cell and atoms.pbc.any()):
+        raise ValueError("there is no periodic cell to relax: leave `cell` out")
+    energy_before, volume_before = atoms.get_potential_energy(), atoms.get_volume() if has_cell else None
+    target = FrechetCellFilter(atoms, mask=cell_mask, scalar_pressure=pressure_GPa * units.GPa) if cell else atoms
+    dynamics = kind(target, logfile=None)  # type: ignore[arg-type] # ASE takes filters for atoms
+    frames = AppendedFile(Path(trajectory)) if trajectory is not None else None
+
+    def observe() -> None:
+        force = largest_force(atoms)
+        if not np.isfinite(force):
+            raise RuntimeError(f"step {dynamics.nsteps}: forces are not finite: start from a more sensible structure")
+        if frames is not None:
+            frames.append(frame_record(atoms, dynamics.nsteps, 0.0))
+        if progress is not None:
+            progress(dynamics.nsteps, atoms.get_potential_energy(), force)
+
+    dynamics.attach(observe)
+    try:
+        converged = bool(dynamics.run(fmax=fmax, steps=steps))
+    finally:
+        if frames is not None:
+            frames.close()
+    if output is not None:
+        with atomic_path(output) as temporary:
+            write(temporary, atoms)
+    return RelaxResult(
+        atoms,
+        converged,
+        dynamics.nsteps,
+        float(energy_before),
+        float(atoms.get_potential_energy()),
+        largest_force(atoms),
+        volume_before,
+        atoms.get_volume() if has_cell else None,
+    )
+
+
+def largest_force(atoms: Atoms) -> float:
+    """Length of the largest force on an atom in eV/Å, constraints applied."""
+    return float(np.linalg.norm(atoms.get_forces(), axis=1).max(initial=0.0))

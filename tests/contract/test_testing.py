@@ -1,0 +1,102 @@
+"""The public checks find what they are there to find."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ase.calculators.lj import LennardJones
+from cases import potential, system
+
+from ase_equivariant.testing import TEST_SYSTEMS, assert_derivatives, assert_equivariant
+
+
+def products(features, positions):
+    """ "1x0e+2x1o" and positions to "1x0e+1x1o+1x1e": dot product, vector, cross product."""
+    scalar, vectors = features[:, :1], features[:, 1:].unflatten(1, (3, 2))
+    # Components of l = 1 are x, y, z in e3nn's order as well, so that positions may be mixed with them.
+    dot = (vectors[..., 0] * positions).sum(dim=1, keepdim=True)
+    cross = torch.linalg.cross(vectors[..., 0], vectors[..., 1])
+    return torch.cat([dot, scalar * vectors[..., 1], cross], dim=1)
+
+
+POSITIONS = torch.tensor(np.random.default_rng(0).normal(size=(6, 3)))
+
+
+def test_equivariant_function_passes(check):
+    violation = assert_equivariant(products, "0e+2x1o", "0e+1o+1e", positions=POSITIONS)
+    check("assert_equivariant on vector algebra", violation, 1e-13)
+
+
+@pytest.mark.parametrize(
+    ("irreps_out", "culprit"),
+    [("0e+1o+1o", "1o under a rotation with inversion"), ("0o+1o+1e", "0o under a rotation with")],
+)
+def test_wrong_parity_is_found(irreps_out, culprit):
+    with pytest.raises(AssertionError, match=f"not equivariant: {culprit}.*wrong by 2.00e\\+00"):
+        assert_equivariant(products, "0e+2x1o", irreps_out, positions=POSITIONS)
+    assert_equivariant(products, "0e+2x1o", irreps_out, positions=POSITIONS, inversion=False)
+
+
+def test_wrong_rotation_is_found():
+    with pytest.raises(AssertionError, match="1o under a rotation is wrong"):
+        assert_equivariant(lambda x: x.abs(), "2x1o", "2x1o", inversion=False)
+    with pytest.raises(AssertionError, match="allowed is 1e-10"):
+        assert_equivariant(lambda x: x + 1e-9 * x.square(), "1o", "1o")
+    with pytest.raises(AssertionError, match="not equivariant"):
+        assert_equivariant(lambda x: x * torch.nan, "1o", "1o")
+
+
+def test_wrong_size_is_found():
+    with pytest.raises(AssertionError, match="the result has 3 components, 2x1o has 6"):
+        assert_equivariant(lambda x: x, "1o", "2x1o")
+
+
+class Wrong(LennardJones):
+    """Lennard-Jones with one wrong derivative."""
+
+    def __init__(self, **factors):
+        super().__init__(smooth=True, rc=8.0)
+        self.factors = factors
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        for name, factor in self.factors.items():
+            if name in self.results:
+                self.results[name] = self.results[name] * factor
+
+
+@pytest.mark.parametrize("name", ["molecule", "bulk", "skewed"])
+def test_right_derivatives_pass(name, check):
+    check("assert_derivatives on Lennard-Jones", assert_derivatives(Wrong(), TEST_SYSTEMS[name]()), 1e-6)
+
+
+@pytest.mark.parametrize("quantity", ["forces", "stress"])
+@pytest.mark.parametrize("factor", [-1.0, 1.00001, np.nan])
+def test_wrong_derivatives_are_found(quantity, factor):
+    with pytest.raises(
+        AssertionError, match=f"{quantity.rstrip('s') if quantity == 'forces' else quantity} .*energy differ"
+    ):
+        assert_derivatives(Wrong(**{quantity: factor}), TEST_SYSTEMS["mixed"]())
+
+
+def test_stress_in_the_wrong_order_is_found():
+    with pytest.raises(AssertionError, match="stress"):
+        assert_derivatives(Wrong(stress=np.array([1, 1, 1, 1, 1, -1])), TEST_SYSTEMS["mixed"]())
+
+
+def test_float32_is_refused():
+    with pytest.raises(ValueError, match=r"need float64, the potential is torch\.float32"):
+        assert_derivatives(type(potential("l=1"))(potential("l=1").config).float(), system("mixed"))
+
+
+def test_systems_are_fresh_and_what_they_are_called():
+    for make in TEST_SYSTEMS.values():
+        atoms = make()
+        atoms.positions += 1.0
+        assert not np.array_equal(atoms.positions, make().positions)
+    assert TEST_SYSTEMS["molecule"]().cell.rank == 0
+    assert TEST_SYSTEMS["slab"]().pbc.tolist() == [True, True, False]
+    assert TEST_SYSTEMS["slab"]().cell.rank == 3
+    assert TEST_SYSTEMS["wire"]().cell.rank == 1
+    assert TEST_SYSTEMS["tiny"]().cell.lengths().min() < 1.75
