@@ -29,7 +29,8 @@ def main() -> None:
     rng = np.random.default_rng(0)
     thermalize_momenta(atoms, temperature_K=args.temperature, rng=rng)
     Stationary(atoms)
-    dynamics = Langevin(atoms, 0.5 * units.fs, temperature_K=args.temperature, friction=0.01 / units.fs, rng=rng)
+    thermostat = {"temperature_K": args.temperature, "friction": 0.01 / units.fs, "rng": rng, "fixcm": False}
+    dynamics = Langevin(atoms, 0.5 * units.fs, **thermostat)
 
     def report() -> None:
         energy, temperature = atoms.get_potential_energy(), atoms.get_temperature()

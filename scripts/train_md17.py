@@ -12,7 +12,8 @@ from ase_equivariant.training.run import train
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", help="npz as published")
-    parser.add_argument("--name", default="md17")
+    parser.add_argument("--name", default="md17", help="of the model, such as the molecule's")
+    parser.add_argument("--folder", default=None, help="default runs/NAME; the same command continues a run")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--num-train", type=int, default=None, help="default: all but the validation structures")
     parser.add_argument("--validation", type=int, default=50)
@@ -29,11 +30,13 @@ def main() -> None:
             "loss": {"energy": {"kind": "norm", "weight": 2.0}, "forces": {"kind": "norm"}},
             "optimizer": {"name": "muon", "lr": 0.02},
             "schedule": {"name": "linear"},
-            "run": {"name": args.name, "max_epochs": args.epochs},
+            "run": {"name": args.name, "folder": args.folder, "max_epochs": args.epochs},
         }
     )
     result = train(config)
-    for name, value in result.errors.items():
+    if result.stopped:
+        raise SystemExit(f"stopped: {result.stopped}; the same command continues")
+    for name, value in result.evaluations["validation"].errors().items():
         print(f"{name}: {value:.4g}")
     print(f"wrote {result.model_file}")
 

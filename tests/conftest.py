@@ -16,7 +16,7 @@ _MEASURED: dict[str, tuple[float, float]] = {}
 
 @pytest.fixture(scope="session")
 def check():
-    """``check(promise, violation, allowed)`` fails above ``allowed``; the largest violations are reported at the end."""
+    """``check(promise, violation, allowed)`` fails above ``allowed``; the largest violations are reported at last."""
 
     def check(promise, violation, allowed):
         worst, _ = _MEASURED.get(promise, (0.0, allowed))

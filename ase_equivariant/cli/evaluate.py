@@ -48,7 +48,7 @@ def evaluate(
         raise ValueError(f"dtype {dtype!r} is not supported: choose float32 or float64")
     potential = load_model(resolve(model)).potential.to(device=device, dtype=precision)
     evaluation = evaluate_frames(potential, frames, batch_size)
-    console.print(_table(evaluation))
+    console.print(error_table(evaluation, "errors"))
     if json_file is not None:
         content = {
             "model": model,
@@ -63,8 +63,9 @@ def evaluate(
         _draw(evaluation, plot)
 
 
-def _table(evaluation: Evaluation) -> Table:
-    table = Table(title=f"{evaluation.num_structures} structures, {evaluation.num_atoms} atoms")
+def error_table(evaluation: Evaluation, title: str) -> Table:
+    """Errors by quantity, and how far the reference values are spread."""
+    table = Table(title=f"{title}: {evaluation.num_structures} structures, {evaluation.num_atoms} atoms")
     for column in ("quantity", "unit", "MAE", "RMSE", "largest", "spread of the data"):
         table.add_column(column, justify="left" if column in ("quantity", "unit") else "right")
     for name, comparison in evaluation.comparisons.items():

@@ -98,6 +98,7 @@ def build_dynamics(atoms: Atoms, settings: MDSettings, rng: np.random.Generator)
             temperature_K=settings.temperature_K,
             friction=settings.friction_per_ps / (1000 * fs),
             rng=rng,
+            fixcm=False,  # holding the centre of mass distorts the ensemble of small systems
         ),
         "bussi": lambda: Bussi(atoms, dt, temperature_K=settings.temperature_K, taut=settings.taut_fs * fs, rng=rng),
         "npt": lambda: IsotropicMTKNPT(atoms, dt, **npt),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms, units
-from ase.calculators.calculator import CalculatorError
+from ase.calculators.calculator import CalculatorError, PropertyNotImplementedError
 from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 
 from ase_equivariant.recipes.ensembles import MDSettings, build_dynamics, integrator_state, restore_integrator
@@ -149,7 +149,6 @@ class _Run:
         self.atoms, self.settings, self.files = atoms, settings, files
         self.max_force, self.max_temperature = max_force, max_temperature
         self.rng = np.random.default_rng(settings.seed)
-        self.columns = LOG_COLUMNS + (CELL_COLUMNS if atoms.cell.rank == 3 else ())
         self.step = 0
         state = read_state(files.restart) if restart else None
         if state is not None:
@@ -157,6 +156,7 @@ class _Run:
         elif not atoms.has("momenta"):
             _draw_velocities(atoms, settings.temperature_K, self.rng)
         self._check(*self._evaluate())  # fail before the old files are touched
+        self.columns = LOG_COLUMNS + (CELL_COLUMNS if _has_stress(atoms) else ())
         self.dynamics = build_dynamics(atoms, settings, self.rng)
         if state is not None:
             restore_integrator(self.dynamics, settings.ensemble, self.rng, state)
@@ -296,6 +296,16 @@ class _Run:
             speed,
             speed * self.settings.timestep_fs * 1e-6 * 86400,
         )
+
+
+def _has_stress(atoms: Atoms) -> bool:
+    if atoms.cell.rank < 3:
+        return False
+    try:
+        atoms.get_stress()
+    except PropertyNotImplementedError:
+        return False
+    return True
 
 
 def _draw_velocities(atoms: Atoms, temperature_K: float, rng: np.random.Generator) -> None:

@@ -88,8 +88,7 @@ def frame_record(atoms: Atoms, step: int, time_fs: float) -> str:
     known = {name: atoms.calc.results[name] for name in ("energy", "forces", "stress") if name in atoms.calc.results}
     frame.calc = SinglePointCalculator(frame, **known)
     text = io.StringIO()
-    own = [name for name in frame.arrays if name not in ("numbers", "positions")]
-    write_extxyz(text, [frame], columns=["symbols", "positions", *own])
+    write_extxyz(text, [frame])
     return text.getvalue()
 
 
@@ -110,7 +109,7 @@ def read_state(path: Path) -> dict[str, np.ndarray]:
     if not path.exists():
         raise FileNotFoundError(f"no restart file {path}: start the run without restart")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (zipfile.BadZipFile, EOFError, ValueError, OSError) as error:
         raise ValueError(f"{path}: not a whole restart file ({error}): start the run anew with overwrite") from None

@@ -298,7 +298,7 @@ class TrainConfig(Config):
     def _species_may_be_absent(cls, values: Any) -> Any:
         model = values.get("model") if isinstance(values, dict) else None
         architecture = model.get("architecture") if isinstance(model, dict) else None
-        if not isinstance(architecture, dict) or "species" in architecture:
+        if not isinstance(model, dict) or not isinstance(architecture, dict) or "species" in architecture:
             return values
         model = {**model, "architecture": {**architecture, "species": _ANY_SPECIES}}
         return {**values, "model": model, "species_from_data": True}

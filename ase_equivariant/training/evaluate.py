@@ -12,6 +12,7 @@ from ase.data import chemical_symbols
 from ase_equivariant.potential import Potential
 from ase_equivariant.training.dataset import Batch, to_batch
 from ase_equivariant.training.frames import Frame
+from ase_equivariant.training.readers import DataError
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,11 @@ def evaluate(potential: Potential, frames: Sequence[Frame], batch_size: int = 20
     ------
     UnknownElementError
         If a structure holds an element that the potential does not know.
+    DataError
+        If no structure has a label.
     """
+    if not any(frame.energy is not None or frame.forces is not None for frame in frames):
+        raise DataError("no structure has an energy or forces: there is nothing to compare with")
     pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for start in range(0, len(frames), batch_size):
         samples = [to_batch(f, potential.cutoff, torch.float64) for f in frames[start : start + batch_size]]

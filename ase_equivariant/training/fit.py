@@ -71,8 +71,8 @@ def fit(
             state,
         )
         # Validation every n-th epoch must fall on the same epochs as without a restart.
-        trainer.fit_loop.epoch_progress.current.processed = module.epoch
-        trainer.fit_loop.epoch_progress.current.completed = module.epoch
+        counter: Any = trainer.fit_loop.epoch_progress.current
+        counter.processed = counter.completed = module.epoch
         stopped = None
         if not module.is_over:
             try:
@@ -126,13 +126,14 @@ def _signals_noted() -> Iterator[Callable[[], str | None]]:
     """Turn the first SIGINT or SIGTERM into a request to stop between two steps; the second acts as usual."""
     received: list[int] = []
     previous: dict[int, Any] = {}
+    handled: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
         signal.signal(number, previous[number])
 
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in handled:
             previous[number] = signal.signal(number, note)
     try:
         yield lambda: f"received {signal.Signals(received[0]).name}" if received else None

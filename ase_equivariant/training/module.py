@@ -75,7 +75,7 @@ class TrainingModule(pl.LightningModule):
         assert self.ema is not None
         return {
             "model": self.potential.state_dict(),
-            "optimizer": self.optimizers(use_pl_optimizer=False).state_dict(),
+            "optimizer": self._optimizer().state_dict(),
             "ema": self.ema.state_dict(),
             "schedule": self.schedule.state_dict(),
             "epoch": self.epoch,
@@ -99,6 +99,11 @@ class TrainingModule(pl.LightningModule):
             self.ema.load_state_dict(state["ema"])
         self._loss_sum = self._loss_sum.to(self.device)
         self._restored = None
+        return optimizer
+
+    def _optimizer(self) -> Optimizer:
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, Optimizer)
         return optimizer
 
     def load_best(self) -> None:
@@ -136,7 +141,7 @@ class TrainingModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate of this step."""
         lr = self.config.optimizer.lr * self.schedule.factor(self.steps_done)
-        for group in self.optimizers(use_pl_optimizer=False).param_groups:
+        for group in self._optimizer().param_groups:
             group["lr"] = lr
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -189,7 +194,7 @@ class TrainingModule(pl.LightningModule):
         self.last_row = {
             "epoch": self.epoch,
             "step": self.steps_done,
-            "lr": self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"],
+            "lr": self._optimizer().param_groups[0]["lr"],
             "train_loss": float(total) / self.batches_done,
             **self.metrics,
         }

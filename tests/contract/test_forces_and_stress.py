@@ -19,13 +19,18 @@ every_system = pytest.mark.parametrize("name", TEST_SYSTEMS)
 @every_system
 @every_case
 def test_finite_differences(case, name, check):
-    violation = assert_derivatives(potential(case), system(name), num_components=2, seed=hash_of(case, name))
+    step = step_of(case)
+    violation = assert_derivatives(potential(case), system(name), step=step, num_components=2, seed=seed_of(case, name))
     check("finite differences: forces, stress", violation, 1e-6)
 
 
 @pytest.mark.parametrize("case", ["l=2", "xplor cutoff"])
 def test_finite_differences_of_every_component(case, check):
-    check("finite differences: forces, stress", assert_derivatives(potential(case), system("mixed")), 1e-6)
+    check(
+        "finite differences: forces, stress",
+        assert_derivatives(potential(case), system("mixed"), step=step_of(case)),
+        1e-6,
+    )
 
 
 @every_system
@@ -54,11 +59,11 @@ def test_torque_vanishes(case, check):
 
 @pytest.mark.parametrize("name", ["atom", "edgeless"])
 @every_case
-def test_isolated_atoms_feel_nothing(case, name):
+def test_isolated_atoms_feel_nothing(case, name, check):
     found = prediction(case, name)
     assert found["forces"].eq(0).all()
     alone = [float(ask(potential(case), atom)["energy"][0]) for atom in map(system(name).__getitem__, slices(name))]
-    assert found["node_energies"].tolist() == alone
+    check("an isolated atom's energy", relative(found["node_energies"], alone), 1e-14)
 
 
 def slices(name):
@@ -98,9 +103,14 @@ def test_forces_are_not_all_zero(name):
     """Comparisons of zeros would prove nothing."""
     for case in CASES:
         found = prediction(case, name)
-        assert found["forces"].abs().max() > 1e-3
+        assert found["forces"].abs().max() > 1e-4
         assert "stress" not in found or found["stress"].abs().max() > 1e-5
 
 
-def hash_of(case, name):
+def seed_of(case, name):
     return sum(map(ord, case + name))
+
+
+def step_of(case):
+    """XPLOR's second derivative jumps at onset and cutoff: no pair may come across one."""
+    return 1e-4 if CASES[case].architecture.cutoff_function == "xplor" else 1e-3

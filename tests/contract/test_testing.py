@@ -33,7 +33,7 @@ def test_equivariant_function_passes(check):
     [("0e+1o+1o", "1o under a rotation with inversion"), ("0o+1o+1e", "0o under a rotation with")],
 )
 def test_wrong_parity_is_found(irreps_out, culprit):
-    with pytest.raises(AssertionError, match=f"not equivariant: {culprit}.*wrong by 2.00e\\+00"):
+    with pytest.raises(AssertionError, match=f"not equivariant: {culprit}.* is wrong by [12].*e"):
         assert_equivariant(products, "0e+2x1o", irreps_out, positions=POSITIONS)
     assert_equivariant(products, "0e+2x1o", irreps_out, positions=POSITIONS, inversion=False)
 

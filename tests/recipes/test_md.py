@@ -1,0 +1,248 @@
+"""Molecular dynamics: physics, files, and runs that are killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.emt import EMT
+from ase.io import read
+
+from ase_equivariant import EquivariantCalculator
+from ase_equivariant.config import ConfigError
+from ase_equivariant.recipes.ensembles import MDSettings
+from ase_equivariant.recipes.md import SimulationError, read_log, run_md
+
+
+def copper() -> Atoms:
+    atoms = bulk("Cu", cubic=True) * (2, 1, 1)
+    atoms.rattle(0.05, seed=0)
+    atoms.calc = EMT()
+    return atoms
+
+
+def silicon() -> Atoms:
+    """With our own calculator, whose forces do not depend on the history of its neighbour list, as EMT's do."""
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.05, seed=0)
+    atoms.calc = EquivariantCalculator("si", preset="md")
+    return atoms
+
+
+def settings(ensemble: str, **changes) -> MDSettings:
+    return MDSettings.parse({"ensemble": ensemble, "timestep_fs": 2.0, "temperature_K": 400.0, "seed": 3, **changes})
+
+
+def test_nve_conserves_energy_and_momentum(tmp_path):
+    atoms = copper()
+    result = run_md(atoms, 200, settings("nve"), folder=tmp_path, interval=5)
+    log = read_log(result.files.log)
+    assert np.ptp(log["total_eV"]) < 0.02 * np.ptp(log["potential_eV"])
+    assert abs(result.drift_meV_per_atom_ps) < 0.5
+    np.testing.assert_allclose(atoms.get_momenta().sum(0), 0, atol=1e-10)
+    np.testing.assert_array_equal(log["step"], np.arange(0, 201, 5))
+    np.testing.assert_allclose(log["time_ps"], log["step"] * 0.002)
+
+
+@pytest.mark.parametrize("ensemble", ["langevin", "bussi"])
+def test_thermostats_reach_the_temperature(tmp_path, ensemble):
+    atoms = copper() * (2, 2, 2)
+    atoms.calc = EMT()
+    run_md(atoms, 700, settings(ensemble, timestep_fs=5.0, friction_per_ps=20.0), folder=tmp_path, interval=10)
+    log = read_log(tmp_path / "md.md.csv")
+    assert abs(log["temperature_K"][20:].mean() - 400) < 60
+
+
+def test_npt_follows_the_pressure(tmp_path):
+    volumes = []
+    for pressure in (0.0, 10.0):
+        atoms = copper()
+        run_md(
+            atoms,
+            400,
+            settings("npt", pressure_GPa=pressure, taup_fs=200.0, temperature_K=100.0),
+            folder=tmp_path,
+            name=f"p{pressure:g}",
+            interval=10,
+        )
+        volumes.append(read_log(tmp_path / f"p{pressure:g}.md.csv")["volume_A3"][20:].mean())
+    assert volumes[1] / volumes[0] == pytest.approx(1 - 10 / 160, abs=0.03)  # EMT copper: bulk modulus about 140 GPa
+
+
+def test_trajectory_holds_what_the_log_says(tmp_path):
+    atoms = copper()
+    result = run_md(atoms, 20, settings("langevin"), folder=tmp_path, interval=10)
+    frames = read(result.files.trajectory, ":")
+    log = read_log(result.files.log)
+    assert [frame.info["step"] for frame in frames] == [0, 10, 20]
+    np.testing.assert_allclose([f.get_potential_energy() for f in frames], log["potential_eV"], atol=1e-6)
+    np.testing.assert_allclose([f.get_temperature() for f in frames], log["temperature_K"], rtol=1e-5)
+    np.testing.assert_allclose(frames[-1].positions, atoms.positions, atol=1e-7)
+    assert frames[-1].get_forces().shape == (len(atoms), 3)
+
+
+def test_a_molecule_starts_without_drift_and_rotation(tmp_path):
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = EMT()
+    run_md(atoms, 0, settings("nve", temperature_K=300.0), folder=tmp_path)
+    np.testing.assert_allclose(atoms.get_momenta().sum(0), 0, atol=1e-10)
+    np.testing.assert_allclose(atoms.get_angular_momentum(), 0, atol=1e-10)
+
+
+def test_velocities_that_are_there_are_kept(tmp_path):
+    atoms = copper()
+    momenta = np.random.default_rng(0).normal(size=(len(atoms), 3))
+    atoms.set_momenta(momenta)
+    run_md(atoms, 0, settings("nve"), folder=tmp_path)
+    np.testing.assert_array_equal(atoms.get_momenta(), momenta)
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "langevin", "bussi", "npt", "npt-full"])
+def test_restart_gives_the_same_bytes(tmp_path, ensemble):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run_md(silicon(), 40, settings(ensemble), folder=whole, interval=10)
+    run_md(silicon(), 20, settings(ensemble), folder=parts, interval=10)
+    # what a kill leaves behind the last restart point
+    with open(parts / "md.md.extxyz", "a") as stream:
+        stream.write("8\nhalf a fra")
+    with open(parts / "md.md.csv", "a") as stream:
+        stream.write("30,0.06,")
+    run_md(silicon(), 40, settings(ensemble), folder=parts, interval=10, restart=True)
+    for name in ("md.md.extxyz", "md.md.csv"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes()
+
+
+KILLED = """
+import sys, time
+from ase.build import bulk
+from ase_equivariant import EquivariantCalculator
+from ase_equivariant.recipes.ensembles import MDSettings
+from ase_equivariant.recipes.md import run_md
+atoms = bulk("Si", cubic=True)
+atoms.rattle(0.05, seed=0)
+atoms.calc = EquivariantCalculator("si", preset="md")
+settings = MDSettings(ensemble="langevin", timestep_fs=2.0, temperature_K=400.0, seed=3)
+run_md(atoms, int(sys.argv[2]), settings, folder=sys.argv[1], interval=10, restart="restart" in sys.argv)
+"""
+
+
+def test_sigkill_loses_no_frame_and_doubles_none(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run_md(silicon(), 60, settings("langevin"), folder=whole, interval=10)
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(killed), "1000000"])
+    deadline = time.monotonic() + 60
+    log = killed / "md.md.csv"
+    while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 4):
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    reached = int(np.load(killed / "md.restart.npz")["step"])
+    assert reached > 0
+    end = max(reached, 60)
+    if end > 60:
+        run_md(silicon(), end, settings("langevin"), folder=whole, interval=10, overwrite=True)
+    subprocess.run([sys.executable, "-c", KILLED, str(killed), str(end), "restart"], check=True)
+    for name in ("md.md.extxyz", "md.md.csv"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_existing_files_are_not_replaced_unasked(tmp_path):
+    run_md(copper(), 10, settings("nve"), folder=tmp_path, interval=10)
+    before = (tmp_path / "md.md.extxyz").read_bytes()
+    with pytest.raises(FileExistsError, match=r"continue with restart, or replace it with overwrite"):
+        run_md(copper(), 10, settings("nve"), folder=tmp_path)
+    assert (tmp_path / "md.md.extxyz").read_bytes() == before
+    run_md(copper(), 0, settings("nve"), folder=tmp_path, overwrite=True)
+    assert len(read(tmp_path / "md.md.extxyz", ":")) == 1
+
+
+def test_restart_refuses_other_settings_structures_and_damage(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no restart file"):
+        run_md(copper(), 10, settings("nve"), folder=tmp_path, restart=True)
+    run_md(copper(), 10, settings("nve"), folder=tmp_path, interval=10)
+    with pytest.raises(ValueError, match="another timestep_fs"):
+        run_md(copper(), 20, settings("nve", timestep_fs=1.0), folder=tmp_path, restart=True)
+    other = copper() * (2, 1, 1)
+    other.calc = EMT()
+    with pytest.raises(ValueError, match="another structure"):
+        run_md(other, 20, settings("nve"), folder=tmp_path, restart=True)
+    (tmp_path / "md.restart.npz").write_bytes((tmp_path / "md.restart.npz").read_bytes()[:100])
+    with pytest.raises(ValueError, match="not a whole restart file"):
+        run_md(copper(), 20, settings("nve"), folder=tmp_path, restart=True)
+
+
+class Exploding(Calculator):
+    """Harmonic until ``calls`` evaluations, then broken."""
+
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012
+
+    def __init__(self, calls: int, force: float):
+        super().__init__()
+        self.calls, self.force = calls, force
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.calls -= 1
+        forces = -0.1 * self.atoms.positions
+        if self.calls < 0:
+            forces[1, 0] = self.force
+        self.results = {"energy": 0.05 * float((self.atoms.positions**2).sum()), "forces": forces}
+
+
+@pytest.mark.parametrize(("force", "words"), [(np.nan, "not finite"), (1e4, r"atom 1 \(Cu\) is 1e\+04 eV/Å")])
+def test_an_explosion_stops_the_run_and_keeps_the_last_good_frame(tmp_path, force, words):
+    atoms = copper()
+    atoms.calc = Exploding(8, force)
+    with pytest.raises(SimulationError, match=rf"^step 8: .*{words}.*last good frame \(step 7\)"):
+        run_md(atoms, 100, settings("nve"), folder=tmp_path, interval=5)
+    frames = read(tmp_path / "md.md.extxyz", ":")
+    assert [frame.info["step"] for frame in frames] == [0, 5, 7]
+    assert all(np.isfinite(frame.positions).all() for frame in frames)
+
+
+def test_a_temperature_beyond_the_limit_stops_the_run(tmp_path):
+    with pytest.raises(SimulationError, match=r"temperature is .* K, above the limit of 100"):
+        run_md(copper(), 100, settings("nve", temperature_K=1000.0), folder=tmp_path, max_temperature_K=100.0)
+
+
+def test_ctrl_c_ends_cleanly(tmp_path):
+    def interrupt(progress):
+        if progress.step == 20:
+            raise KeyboardInterrupt
+
+    result = run_md(copper(), 100, settings("langevin"), folder=tmp_path, interval=10, progress=interrupt)
+    assert result.interrupted
+    assert result.steps == 20
+    assert not run_md(copper(), 40, settings("langevin"), folder=tmp_path, interval=10, restart=True).interrupted
+    assert len(read(tmp_path / "md.md.extxyz", ":")) == 5
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ConfigError, match="did you mean 'temperature_K'"):
+        MDSettings.parse({"temperature": 300})
+    with pytest.raises(ConfigError, match="ensemble"):
+        MDSettings.parse({"ensemble": "nvt"})
+    with pytest.raises(ConfigError, match="timestep_fs"):
+        MDSettings.parse({"timestep_fs": -1.0})
+
+
+def test_npt_needs_a_periodic_cell(tmp_path):
+    atoms = molecule("H2O")
+    atoms.calc = EMT()
+    with pytest.raises(ValueError, match="periodic in all three directions"):
+        run_md(atoms, 10, settings("npt"), folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_in_the_restart_file_are_json(tmp_path):
+    run_md(copper(), 0, settings("bussi"), folder=tmp_path)
+    with np.load(tmp_path / "md.restart.npz", allow_pickle=False) as state:
+        assert json.loads(str(state["settings"]))["ensemble"] == "bussi"
+        assert json.loads(str(state["rng"]))["bit_generator"] == "PCG64"

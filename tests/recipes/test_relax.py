@@ -1,0 +1,86 @@
+"""Relaxation with any optimizer."""
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
+from ase.io import read
+
+from ase_equivariant.recipes.relax import OPTIMIZERS, relax
+
+
+def rattled(calculator=True):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=1)
+    if calculator:
+        atoms.calc = EMT()
+    return atoms
+
+
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
+def test_every_optimizer_finds_the_minimum(optimizer):
+    result = relax(rattled(), optimizer=optimizer, fmax=0.02, steps=300)
+    assert result.converged
+    assert result.max_force <= 0.02
+    assert result.energy_after_eV < result.energy_before_eV
+    perfect = bulk("Cu", cubic=True)
+    perfect.calc = EMT()
+    assert result.energy_after_eV == pytest.approx(perfect.get_potential_energy(), abs=1e-2)
+
+
+def test_the_cell_relaxes_to_emt_s_lattice_constant():
+    atoms = bulk("Cu", a=3.4, cubic=True)
+    atoms.calc = EMT()
+    result = relax(atoms, cell=True, fmax=1e-4)
+    assert result.converged
+    assert atoms.cell.lengths() == pytest.approx([3.59] * 3, abs=0.01)
+    assert abs(atoms.get_stress()).max() < 1e-3
+    squeezed = bulk("Cu", a=3.6, cubic=True)
+    squeezed.calc = EMT()
+    assert relax(squeezed, cell=True, pressure_GPa=20, fmax=1e-3).volume_after_A3 < 0.95 * atoms.get_volume()
+
+
+def test_a_mask_holds_parts_of_the_cell():
+    atoms = bulk("Cu", a=3.4, cubic=True)
+    atoms.calc = EMT()
+    relax(atoms, cell=True, cell_mask=(True, False, False, False, False, False), fmax=1e-3)
+    assert atoms.cell.lengths()[0] > 3.5
+    assert atoms.cell.lengths()[1:] == pytest.approx([3.4, 3.4], abs=1e-6)
+
+
+def test_constraints_hold():
+    atoms = rattled()
+    atoms.set_constraint(FixAtoms([0]))
+    fixed = atoms.positions[0].copy()
+    assert relax(atoms, fmax=0.02).converged
+    np.testing.assert_array_equal(atoms.positions[0], fixed)
+
+
+def test_files(tmp_path):
+    atoms = rattled()
+    result = relax(atoms, trajectory=tmp_path / "steps.extxyz", output=tmp_path / "final.cif", fmax=0.02)
+    frames = read(tmp_path / "steps.extxyz", ":")
+    assert len(frames) == result.steps + 1
+    assert frames[-1].get_potential_energy() == pytest.approx(result.energy_after_eV, abs=1e-6)
+    assert len(read(tmp_path / "final.cif")) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["final.cif", "steps.extxyz"]
+
+
+def test_not_converged_is_said():
+    result = relax(rattled(), steps=1, fmax=1e-6)
+    assert not result.converged
+    assert result.steps == 1
+
+
+def test_bad_input_is_one_clear_line():
+    with pytest.raises(ValueError, match=r"no optimizer 'bfgs': choose one of BFGS"):
+        relax(rattled(), optimizer="bfgs")
+    with pytest.raises(ValueError, match="no calculator"):
+        relax(rattled(calculator=False))
+    with pytest.raises(ValueError, match="fmax"):
+        relax(rattled(), fmax=0)
+    water = molecule("H2O")
+    water.calc = EMT()
+    with pytest.raises(ValueError, match="no periodic cell"):
+        relax(water, cell=True)
