@@ -122,6 +122,11 @@ class EquivariantCalculator(Calculator):
 
         return {**self.parameters, "version": __version__}
 
+    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
+        """What changed since the last calculation, to the last bit (ASE's default lets 1e-15 pass)."""
+        changes: list[str] = super().check_state(atoms, tol=tol)
+        return changes
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -130,12 +135,13 @@ class EquivariantCalculator(Calculator):
     ) -> None:
         """Compute every property at once and fill ``results``; the tensors stay in ``prediction``."""
         super().calculate(atoms, properties, system_changes)
+        self.results, self.prediction = {}, None  # if this fails, nothing old is left to be taken for the new atoms
         structure = self.atoms
         assert structure is not None
         edge_index, edge_vectors = self.neighbors.update(structure.positions, structure.cell.array, structure.pbc)
         _refuse_coinciding_atoms(edge_index, edge_vectors)
         graph = graph_from_edges(structure, edge_index, edge_vectors, dtype=torch.float64, device=self.potential.device)
-        self.prediction = prediction = self.potential(graph, stress=structure.cell.rank == 3)
+        self.prediction = prediction = self.potential(graph, stress=_has_volume(structure))
         results = _to_results(prediction, structure)
         broken = [name for name in ("energy", "forces") if not np.isfinite(results[name]).all()]
         if broken:
@@ -153,11 +159,16 @@ def _to_results(prediction: Prediction, atoms: Atoms) -> dict[str, Any]:
         "energies": energies,
         "forces": prediction["forces"].to("cpu", torch.float64).numpy(),
     }
-    if atoms.cell.rank == 3:
+    if _has_volume(atoms):
         stresses = -prediction["node_virials"].to("cpu", torch.float64).numpy() / atoms.get_volume()
         results["stresses"] = full_3x3_to_voigt_6_stress(stresses)
         results["stress"] = results["stresses"].sum(axis=0)
     return results
+
+
+def _has_volume(atoms: Atoms) -> bool:
+    """Whether there is a stress. ASE's cell.rank counts the vectors that are not zero, parallel or not."""
+    return bool(atoms.cell.volume > 1e-8 * atoms.cell.lengths().prod())
 
 
 def _precision(dtype: str | torch.dtype | None, preset: str | None) -> torch.dtype:

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from ase_equivariant import ModelCard, Potential, PotentialConfig, save_model
+from ase_equivariant.architectures import NequIPConfig
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
@@ -42,6 +45,32 @@ def _seeded():
     np.random.seed(0)  # noqa: NPY002 - ASE draws from it
     yield
     assert torch.get_default_dtype() == torch.float32, "the test changed torch's default dtype"
+
+
+@pytest.fixture(scope="session")
+def small_potential():
+    """A potential of H, C, O and Si with random weights; tests share it and must not change it."""
+    torch.manual_seed(7)
+    network = NequIPConfig(
+        species=("H", "C", "O", "Si"),
+        cutoff=3.5,
+        num_layers=2,
+        l_max=1,
+        irreps_hidden="4x0e+4x1o",
+        radial_hidden=(8,),
+        avg_num_neighbors=12.0,
+    )
+    potential = Potential(PotentialConfig(architecture=network, zbl=True))
+    potential.scaling.set(scale=[0.4, 0.7, 0.9, 0.5], shift=[-13.6, -1027.6, -2041.8, -7869.4])
+    return potential
+
+
+@pytest.fixture(scope="session")
+def model_file(small_potential, tmp_path_factory):
+    """The small potential in a file of its own; tests must not change it."""
+    path = tmp_path_factory.mktemp("models") / "small.safetensors"
+    save_model(path, small_potential, ModelCard(name="small", level_of_theory="none: random weights", license="MIT"))
+    return path
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ GOOD = {"species": ["H", "O"], "cutoff": 4.0}
         ({**GOOD, "cutoff_function": "xplor", "xplor_onset": 4.0}, "needs xplor_onset below the cutoff"),
         (
             {**GOOD, "cutoff_function": "cosine"},
-            "cutoff_function: Input should be 'polynomial' or 'xplor' (got 'cosine')",
+            "cutoff_function: Input should be 'polynomial' or 'xplor'",
         ),
         ({**GOOD, "num_layers": 0}, "num_layers: Input should be greater than or equal to 1 (got 0)"),
         ({**GOOD, "l_max": 12}, "l_max: Input should be less than or equal to 11 (got 12)"),

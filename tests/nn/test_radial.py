@@ -17,7 +17,7 @@ def derivatives(fn, at, order):
     values = [fn(r)]
     for _ in range(order):
         values.append(torch.autograd.grad(values[-1].sum(), r, create_graph=True)[0])
-    return [float(value) for value in values]
+    return [float(value.detach()) for value in values]
 
 
 @pytest.mark.parametrize("p", [2.0, 5.0, 6.0])

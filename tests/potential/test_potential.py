@@ -10,6 +10,7 @@ from ase import Atoms
 
 from ase_equivariant.architectures import NequIPConfig
 from ase_equivariant.graph.convert import atoms_to_graph
+from ase_equivariant.irreps import merge
 from ase_equivariant.potential.potential import Potential, PotentialConfig, UnknownElementError
 from ase_equivariant.potential.readouts import EnergyReadout
 from ase_equivariant.testing import TEST_SYSTEMS
@@ -74,8 +75,6 @@ def test_gradients_reach_every_parameter():
 
 
 def test_readout_reads_the_even_scalars_only():
-    from ase_equivariant.irreps import merge
-
     irreps = merge("3x0e+2x0o+1x1o")
     readout, x = EnergyReadout(irreps, (4,)), torch.randn(5, irreps.dim, dtype=torch.float64)
     changed = x.clone()

@@ -1,0 +1,64 @@
+"""Write models/NAME.md for the shipped models: what the file says of itself, and speed and drift measured here.
+
+    python scripts/model_cards.py            # NVE over 10 ps: minutes a model
+    python scripts/model_cards.py --steps 200 --output /tmp/cards
+"""
+
+import argparse
+import platform
+import tempfile
+from pathlib import Path
+
+import torch
+from ase.build import bulk, molecule
+
+from ase_equivariant import EquivariantCalculator, load_model
+from ase_equivariant.io.registry import shipped_models
+from ase_equivariant.recipes.ensembles import MDSettings
+from ase_equivariant.recipes.md import run_md
+
+SYSTEMS = {"ethanol": molecule("CH3CH2OH"), "si": bulk("Si", cubic=True) * (2, 2, 2)}
+TIMESTEPS_FS = {"ethanol": 0.5, "si": 1.0}
+
+
+def card(name: str, path: Path, steps: int) -> str:
+    loaded = load_model(path)
+    header, about = loaded.header, loaded.card
+    lines = [f"# {name}", "", about.description, "", "| | |", "|---|---|"]
+    size = sum(p.numel() for p in loaded.potential.parameters())
+    facts = {
+        "elements": ", ".join(loaded.potential.species),
+        "level of theory": about.level_of_theory,
+        "training data": about.training_data,
+        "data licence, model licence": f"{about.data_license}, {about.license}",
+        "cutoff, parameters, file": f"{loaded.potential.cutoff:g} Å, {size}, {path.stat().st_size / 1e6:.2f} MB",
+        "sha256": header.sha256,
+        **{quantity: f"{value:.4g}" for quantity, value in about.errors.items()},
+    }
+    for dtype in ("float32", "float64") if name in SYSTEMS else ():
+        atoms = SYSTEMS[name].copy()
+        atoms.calc = EquivariantCalculator(path, dtype=dtype)
+        settings = MDSettings(ensemble="nve", temperature_K=600.0, timestep_fs=TIMESTEPS_FS[name])
+        with tempfile.TemporaryDirectory() as folder:
+            result = run_md(atoms, steps, settings, folder=folder)
+        label = f"NVE from 600 K, {atoms.symbols}, {settings.timestep_fs} fs, {steps} steps, {dtype}"
+        speed = 1e6 / result.steps_per_second / len(atoms)
+        facts[label] = f"drift {result.drift_meV_per_atom_ps:.4f} meV/atom/ps; {speed:.0f} µs/atom/step"
+    lines += [f"| {quantity} | {value} |" for quantity, value in facts.items()]
+    measured = f"Speed on {platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+    return "\n".join([*lines, "", f"{measured}, with `python scripts/model_cards.py`.", ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=20000)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent.parent / "models")
+    args = parser.parse_args()
+    for name, path in shipped_models().items():
+        args.output.mkdir(parents=True, exist_ok=True)
+        (args.output / f"{name}.md").write_text(card(name, path, args.steps), encoding="utf-8")
+        print(f"wrote {args.output / name}.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Files to frames: formats, names, units, and errors that help."""
+
+import io
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.db import connect
+from ase.io import write
+from ase.units import Bohr, Hartree, kcal, mol
+from emt_data import emt_atoms
+
+from ase_equivariant.training.config import LabelConfig
+from ase_equivariant.training.readers import DataError, read_frames
+
+KCAL = kcal / mol
+
+
+def assert_frames_equal_atoms(frames, structures, tolerance=1e-7):
+    for frame, atoms in zip(frames, structures, strict=True):
+        assert frame.atoms.calc is None
+        assert np.array_equal(frame.atoms.numbers, atoms.numbers)
+        np.testing.assert_allclose(frame.atoms.positions, atoms.positions, atol=tolerance)
+        np.testing.assert_allclose(frame.energy, atoms.get_potential_energy(), atol=tolerance)
+        np.testing.assert_allclose(frame.forces, atoms.get_forces(), atol=tolerance)
+        np.testing.assert_allclose(frame.stress, atoms.get_stress(voigt=False), atol=tolerance)
+
+
+@pytest.mark.parametrize("suffix", [".xyz", ".traj", ".json", ".db"])
+def test_formats_of_ase(tmp_path, suffix):
+    structures = emt_atoms(3)
+    path = tmp_path / f"data{suffix}"
+    if suffix == ".db":
+        with connect(path) as database:
+            for atoms in structures:
+                database.write(atoms)
+    else:
+        write(path, structures)
+    assert_frames_equal_atoms(read_frames(path), structures)
+
+
+def test_several_files_are_joined(tmp_path):
+    structures = emt_atoms(3)
+    write(tmp_path / "a.xyz", structures[:1])
+    write(tmp_path / "b.xyz", structures[1:])
+    assert_frames_equal_atoms(read_frames([tmp_path / "a.xyz", tmp_path / "b.xyz"]), structures)
+
+
+def test_named_labels_in_info_and_arrays(tmp_path):
+    atoms = Atoms("CO", positions=[[0, 0, 0], [0, 0, 1.2]], cell=[4, 4, 4], pbc=True)
+    atoms.info.update(dft_energy=-3.0, dft_virial=np.diag([1.0, 2.0, 3.0]))
+    atoms.arrays["dft_forces"] = np.arange(6.0).reshape(2, 3)
+    write(tmp_path / "a.xyz", atoms)
+    with pytest.raises(DataError, match=r"energy_key and data.forces_key, there are .*dft_energy.*dft_forces"):
+        read_frames(tmp_path / "a.xyz")
+    config = LabelConfig(energy_key="dft_energy", forces_key="dft_forces", virial_key="dft_virial")
+    (frame,) = read_frames(tmp_path / "a.xyz", config)
+    assert frame.energy == -3.0
+    np.testing.assert_array_equal(frame.forces, np.arange(6.0).reshape(2, 3))
+    np.testing.assert_allclose(frame.stress, -np.diag([1.0, 2.0, 3.0]) / 64)
+
+
+def test_named_labels_in_a_database(tmp_path):
+    with connect(tmp_path / "a.db") as database:
+        database.write(
+            Atoms("N2", positions=[[0, 0, 0], [0, 0, 1.1]]), my_energy=-2.5, data={"my_forces": np.ones((2, 3))}
+        )
+    (frame,) = read_frames(tmp_path / "a.db", LabelConfig(energy_key="my_energy", forces_key="my_forces"))
+    assert frame.energy == -2.5
+    np.testing.assert_array_equal(frame.forces, np.ones((2, 3)))
+
+
+def test_a_wrong_name_lists_the_right_ones(tmp_path):
+    write(tmp_path / "a.xyz", emt_atoms(1))
+    with pytest.raises(DataError, match=r"forces_key = 'force' is in no structure; there are .*forces"):
+        read_frames(tmp_path / "a.xyz", LabelConfig(forces_key="force"))
+
+
+def test_units_convert_energy_length_forces_and_stress(tmp_path):
+    structures = emt_atoms(1)
+    write(tmp_path / "a.xyz", structures)
+    (frame,) = read_frames(tmp_path / "a.xyz", LabelConfig(units="Hartree", length_units="Bohr"))
+    (plain,) = read_frames(tmp_path / "a.xyz")
+    np.testing.assert_allclose(frame.energy, plain.energy * Hartree)
+    np.testing.assert_allclose(frame.forces, plain.forces * Hartree / Bohr)
+    np.testing.assert_allclose(frame.stress, plain.stress * Hartree / Bohr**3)
+    np.testing.assert_allclose(frame.atoms.positions, plain.atoms.positions * Bohr)
+    np.testing.assert_allclose(frame.atoms.cell, plain.atoms.cell * Bohr)
+
+
+def revised_md17(path, **more):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "nuclear_charges": np.array([8, 1, 1], dtype=np.uint8),
+        "coords": rng.normal(size=(5, 3, 3)),
+        "energies": rng.normal(size=5),
+        "forces": rng.normal(size=(5, 3, 3)),
+        "old_energies": rng.normal(size=5),
+        "old_forces": rng.normal(size=(5, 3, 3)),
+    }
+    arrays.update(more)
+    np.savez(path, **arrays)
+    return arrays
+
+
+@pytest.mark.parametrize(("labels", "prefix"), [("revised", ""), ("original", "old_")])
+def test_revised_md17_is_kcal_per_mol(tmp_path, labels, prefix):
+    arrays = revised_md17(tmp_path / "a.npz")
+    frames = read_frames(tmp_path / "a.npz", LabelConfig(labels=labels))
+    assert len(frames) == 5
+    assert frames[0].atoms.get_chemical_formula() == "H2O"
+    np.testing.assert_allclose([f.energy for f in frames], arrays[f"{prefix}energies"] * KCAL)
+    np.testing.assert_allclose([f.forces for f in frames], arrays[f"{prefix}forces"] * KCAL)
+    np.testing.assert_allclose([f.atoms.positions for f in frames], arrays["coords"])
+    assert pytest.approx(0.0433641, rel=1e-5) == KCAL
+
+
+def test_classic_md17(tmp_path):
+    rng = np.random.default_rng(0)
+    positions, energies, forces = rng.normal(size=(4, 2, 3)), rng.normal(size=(4, 1)), rng.normal(size=(4, 2, 3))
+    np.savez(tmp_path / "a.npz", R=positions, z=np.array([6, 8]), E=energies, F=forces)
+    frames = read_frames(tmp_path / "a.npz", LabelConfig(units="eV"))
+    np.testing.assert_allclose([f.energy for f in frames], energies[:, 0])
+    np.testing.assert_allclose(frames[3].forces, forces[3])
+
+
+def ragged(arrays):
+    result = np.empty(len(arrays), dtype=object)
+    for k, array in enumerate(arrays):
+        result[k] = array
+    return result
+
+
+def test_molecules_of_different_size_in_one_npz(tmp_path):
+    sizes = (2, 3)
+    coords = [np.full((n, 3), float(n)) + np.arange(n)[:, None] for n in sizes]
+    np.savez(
+        tmp_path / "a.npz",
+        coords=ragged(coords),
+        nuclear_charges=ragged([np.array([1] * n) for n in sizes]),
+        forces=ragged([np.ones((n, 3)) for n in sizes]),
+        energies=np.array([1.0, 2.0]),
+    )
+    frames = read_frames(tmp_path / "a.npz")
+    assert [len(frame.atoms) for frame in frames] == [2, 3]
+    np.testing.assert_array_equal(frames[1].atoms.positions, coords[1])
+
+
+class Malice:
+    def __reduce__(self):
+        return (io.open, ("executed", "w"))
+
+
+def test_code_in_an_npz_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": (1,)})
+    pickle.dump(Malice(), stream, protocol=2)
+    with zipfile.ZipFile("a.npz", "w") as archive:
+        archive.writestr("coords.npy", stream.getvalue())
+    with pytest.raises(DataError, match="refused"):
+        read_frames("a.npz")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("cut", [0, 10, 400])
+def test_a_damaged_npz_is_one_clear_line(tmp_path, cut):
+    revised_md17(tmp_path / "a.npz")
+    (tmp_path / "b.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:cut])
+    with pytest.raises(DataError, match="not a whole npz file"):
+        read_frames(tmp_path / "b.npz")
+
+
+def test_npz_errors_name_what_is_there(tmp_path):
+    np.savez(tmp_path / "a.npz", coords=np.zeros((1, 2, 3)), charges=np.array([1, 1]))
+    with pytest.raises(DataError, match=r"no array 'nuclear_charges' nor 'energies'; it has coords, charges"):
+        read_frames(tmp_path / "a.npz")
+    revised_md17(tmp_path / "b.npz", forces=np.zeros((5, 2, 3)))
+    with pytest.raises(DataError, match=r"structure 0: 3 atoms but forces of shape \(2, 3\)"):
+        read_frames(tmp_path / "b.npz")
+    revised_md17(tmp_path / "c.npz", energies=np.zeros(4))
+    with pytest.raises(DataError, match="5 structures but 4 energies"):
+        read_frames(tmp_path / "c.npz")
+
+
+def test_missing_empty_and_strange_files(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        read_frames(tmp_path / "absent.xyz")
+    (tmp_path / "strange.xyz").write_text("hello\n")
+    with pytest.raises(DataError, match="ASE cannot read it"):
+        read_frames(tmp_path / "strange.xyz")
+
+
+def test_labels_that_are_not_finite(tmp_path):
+    revised_md17(tmp_path / "a.npz", energies=np.array([0, 1, np.nan, 3, 4]))
+    with pytest.raises(DataError, match="structure 2: energy is not finite"):
+        read_frames(tmp_path / "a.npz")
+
+
+def test_a_zero_lattice_vector_is_not_periodic(tmp_path):
+    text = '2\nLattice="0 0 0 0 0 0 0 0 0" Properties=species:S:1:pos:R:3 energy=1.0\nH 0 0 0\nH 0 0 0.7\n'
+    (tmp_path / "a.xyz").write_text(text)
+    (frame,) = read_frames(tmp_path / "a.xyz")
+    assert not frame.atoms.pbc.any()

@@ -1,0 +1,81 @@
+"""Reference energies and scales."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from ase_equivariant.training.config import DataConfig
+from ase_equivariant.training.frames import Frame
+from ase_equivariant.training.readers import DataError
+from ase_equivariant.training.references import energy_scales, least_squares_energies, reference_energies, species_of
+
+TRUE = {"H": -13.6, "O": -2041.3}
+
+
+def frame(formula, noise=0.0, forces=None):
+    atoms = Atoms(formula)
+    return Frame(atoms, sum(TRUE[s] for s in atoms.get_chemical_symbols()) + noise, forces)
+
+
+def config(**options):
+    return DataConfig(train="unused", **options)
+
+
+def test_species_by_atomic_number():
+    assert species_of([frame("OH"), frame("H2")]) == ("H", "O")
+
+
+def test_least_squares_recovers_atomic_energies():
+    frames = [frame("H2"), frame("H2O"), frame("O2"), frame("HO2")]
+    np.testing.assert_allclose(least_squares_energies(("H", "O"), frames), [TRUE["H"], TRUE["O"]], rtol=1e-12)
+
+
+def test_least_squares_weighs_by_size():
+    """The normal equations hold for errors per atom."""
+    rng = np.random.default_rng(0)
+    frames = [
+        frame(formula, noise) for formula, noise in zip(("H2", "H2O", "O2", "H9O4"), rng.normal(size=4), strict=True)
+    ]
+    solution = least_squares_energies(("H", "O"), frames)
+    counts = np.array([[2, 0], [2, 1], [0, 2], [9, 4]])
+    atoms = counts.sum(1)
+    residual = (counts @ solution - [f.energy for f in frames]) / atoms
+    np.testing.assert_allclose((counts / atoms[:, None]).T @ residual, 0, atol=1e-9)
+
+
+def test_one_molecule_gets_the_mean_energy_and_the_smallest_norm():
+    frames = [frame("H2O", noise) for noise in (-0.1, 0.3)]
+    solution = least_squares_energies(("H", "O"), frames)
+    assert 2 * solution[0] + solution[1] == pytest.approx(np.mean([f.energy for f in frames]), rel=1e-12)
+    np.testing.assert_allclose(solution[0] / solution[1], 2.0, rtol=1e-9)  # along (2, 1): no smaller solution
+
+
+def test_a_species_without_energies_in_training_starts_at_zero():
+    assert least_squares_energies(("H", "O"), [frame("H2")])[1] == pytest.approx(0, abs=1e-9)
+
+
+def test_given_and_isolated_energies():
+    species = ("H", "O")
+    lone = [frame("H"), frame("O")]
+    isolated = reference_energies(config(references="isolated_atoms"), species, [], lone)
+    np.testing.assert_allclose(isolated, [TRUE["H"], TRUE["O"]])
+    np.testing.assert_allclose(reference_energies(config(references=TRUE), species, []), [TRUE["H"], TRUE["O"]])
+    np.testing.assert_array_equal(reference_energies(config(references="none"), species, []), [0, 0])
+    with pytest.raises(DataError, match="O: no lone atom"):
+        reference_energies(config(references="isolated_atoms"), species, [], lone[:1])
+    with pytest.raises(DataError, match="O: no value in data.references"):
+        reference_energies(config(references={"H": 1.0}), species, [])
+    with pytest.raises(DataError, match="no training structure has an energy"):
+        reference_energies(config(), species, [Frame(Atoms("H2"))])
+
+
+def test_scales_are_root_mean_square_forces():
+    forces = np.array([[3.0, 0, 0], [0, 4.0, 0], [0, 0, 0]])
+    frames = [frame("H2O", forces=forces), frame("O2")]
+    overall = np.sqrt(25 / 9)
+    np.testing.assert_allclose(energy_scales(config(), ("H", "O"), frames), overall)
+    own = energy_scales(config(scale="forces_rms_per_species"), ("H", "O"), frames)
+    np.testing.assert_allclose(own, [np.sqrt(25 / 6), overall])  # oxygen feels no force: the overall scale
+    np.testing.assert_array_equal(energy_scales(config(scale="none"), ("H", "O"), frames), [1, 1])
+    np.testing.assert_array_equal(energy_scales(config(scale=0.5), ("H", "O"), frames), [0.5, 0.5])
+    np.testing.assert_array_equal(energy_scales(config(), ("H", "O"), [frame("O2")]), [1, 1])

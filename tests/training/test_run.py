@@ -1,0 +1,197 @@
+"""Whole runs: they learn, stop, go on, refuse and end as they should."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from ase.io import write
+from emt_data import emt_atoms, emt_frames, small_config
+
+from ase_equivariant.calculator import EquivariantCalculator
+from ase_equivariant.io.model_file import load_model
+from ase_equivariant.training.callbacks import DivergedError
+from ase_equivariant.training.checkpoint import CheckpointError
+from ase_equivariant.training.evaluate import evaluate
+from ase_equivariant.training.readers import DataError
+from ase_equivariant.training.run import train
+
+
+def rows(folder):
+    """The table without the times."""
+    with open(folder / "metrics.csv", encoding="utf-8") as stream:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(stream)]
+
+
+def weights(model_file):
+    return load_model(model_file).potential.state_dict()
+
+
+def test_a_run_learns_energy_forces_and_stress(emt_file, tmp_path):
+    config = small_config(
+        emt_file,
+        tmp_path / "run",
+        data={"test": 2},
+        loss={"energy": {"weight": 1.0}, "forces": {"weight": 1.0}, "stress": {"weight": 10.0}},
+        optimizer={"name": "muon", "lr": 0.02},
+        run={"max_epochs": 30, "name": "cuau", "tensorboard": True},
+        card={"level_of_theory": "EMT"},
+    )
+    rng_before = torch.get_rng_state()
+    result = train(config, quiet=True)
+    assert torch.equal(torch.get_rng_state(), rng_before)
+    table = rows(tmp_path / "run")
+    assert [row["epoch"] for row in table] == [str(k) for k in range(1, 31)]
+    for name in ("forces", "energy_per_atom", "stress"):
+        first, last = (float(table[k][f"val_{name}_rmse"]) for k in (0, -1))
+        assert last < 0.5 * first, name
+    assert result.stopped is None
+    assert result.evaluations["test"].num_structures == 2
+    loaded = load_model(tmp_path / "run" / "cuau.safetensors")
+    assert loaded.card.level_of_theory == "EMT"
+    assert loaded.card.training["structures"] == {"train": 6, "validation": 4, "test": 2}
+    # The file's model is the one whose errors are in the table and on the card.
+    splits = json.loads((tmp_path / "run" / "splits.json").read_text())
+    frames = [emt_frames()[k] for k in splits["validation"]["indices"]]
+    errors = evaluate(loaded.potential, frames).errors()
+    best = table[result.record["best_epoch"] - 1]
+    assert errors["forces RMSE (meV/Å)"] == pytest.approx(float(best["val_forces_rmse"]), rel=1e-3)
+    card_errors = {
+        name.removeprefix("validation "): v for name, v in loaded.card.errors.items() if "validation" in name
+    }
+    assert card_errors == pytest.approx(errors, rel=1e-3)
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    atoms = emt_atoms(1)[0]
+    atoms.calc = EquivariantCalculator(tmp_path / "run" / "cuau.safetensors")
+    assert np.isfinite(atoms.get_potential_energy())
+
+
+def test_a_second_call_of_a_complete_run_changes_nothing(emt_file, tmp_path):
+    config = small_config(emt_file, tmp_path)
+    first = train(config, quiet=True)
+    table, before = rows(tmp_path), weights(first.model_file)
+    second = train(config, quiet=True)
+    assert second.record == first.record
+    assert rows(tmp_path) == table
+    assert all(torch.equal(before[name], value) for name, value in weights(second.model_file).items())
+
+
+def test_stopping_in_the_middle_of_an_epoch_changes_nothing(emt_file, tmp_path):
+    """max_minutes so short that every launch takes a single step; validation falls on every second epoch."""
+    options = {"validate_every": 2, "max_epochs": 4, "batch_size": 3}
+    whole = train(small_config(emt_file, tmp_path / "whole", run=options), quiet=True)
+    launches, result = 0, None
+    step = small_config(emt_file, tmp_path / "parts", run={**options, "checkpoint_minutes": 0.0001})
+    while result is None or result.stopped:
+        result = train(_limited(step, launches), quiet=True)
+        launches += 1
+        assert launches < 40
+    assert launches > 3
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+    expected = weights(whole.model_file)
+    assert all(torch.equal(expected[name], value) for name, value in weights(result.model_file).items())
+
+
+def _limited(config, launch):
+    """A limit that leaves time for a few steps, then, in the end, for all."""
+    minutes = None if launch > 12 else 0.0004 + 0.0003 * (launch % 3)
+    return config.model_copy(update={"run": config.run.model_copy(update={"max_minutes": minutes})})
+
+
+def test_other_configuration_or_data_is_refused(emt_file, tmp_path):
+    train(small_config(emt_file, tmp_path / "run", run={"max_epochs": 1}), quiet=True)
+    with pytest.raises(CheckpointError, match="--restart-from-scratch"):
+        train(small_config(emt_file, tmp_path / "run", run={"max_epochs": 1, "seed": 7}), quiet=True)
+    write(tmp_path / "other.xyz", emt_atoms(seed=5))
+    with pytest.raises(CheckpointError, match="other data"):
+        train(small_config(tmp_path / "other.xyz", tmp_path / "run", run={"max_epochs": 1}), quiet=True)
+    again = small_config(emt_file, tmp_path / "run", run={"max_epochs": 2, "seed": 7})
+    assert train(again, quiet=True, restart_from_scratch=True).record["epochs"] == 2
+    assert len(rows(tmp_path / "run")) == 2
+
+
+def test_a_run_may_be_prolonged(emt_file, tmp_path):
+    for epochs in (2, 5):
+        config = small_config(emt_file, tmp_path / "a", schedule={"name": "constant"}, run={"max_epochs": epochs})
+        train(config, quiet=True)
+    at_once = small_config(emt_file, tmp_path / "b", schedule={"name": "constant"}, run={"max_epochs": 5})
+    train(at_once, quiet=True)
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+
+
+def test_a_diverging_run_says_so_and_keeps_the_last_good_checkpoint(emt_file, tmp_path):
+    options = {"max_epochs": 50, "checkpoint_minutes": 0, "dtype": "float32"}
+    config = small_config(
+        emt_file,
+        tmp_path,
+        optimizer={"name": "adam", "lr": 1e18, "gradient_clip": None},
+        schedule={"name": "linear", "warmup_epochs": 0},
+        run=options,
+    )
+    with pytest.raises(DivergedError, match=r"not finite in epoch \d+: lower optimizer.lr"):
+        train(config, quiet=True)
+    assert all(np.isfinite(float(row["train_loss"])) for row in rows(tmp_path))
+
+
+def test_early_stopping(emt_file, tmp_path):
+    config = small_config(
+        emt_file,
+        tmp_path,
+        optimizer={"lr": 1e-12},
+        run={"max_epochs": 50, "early_stopping_epochs": 3, "ema_decay": 0.0},
+    )
+    # Such a small rate changes no float32 weight by more than rounding: nothing can improve for long.
+    assert train(config, quiet=True).record["epochs"] < 50
+
+
+def test_progress_is_told_line_by_line_without_a_terminal(emt_file, tmp_path, capsys):
+    train(small_config(emt_file, tmp_path, run={"max_epochs": 2}))
+    printed = capsys.readouterr().out
+    assert "species Cu Au" in printed
+    assert "epoch 2/2" in printed
+    assert "meV/Å" in printed
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"architecture": {"species": ["Cu"]}}, "the data has Au"),
+        ({"architecture": {"cutoff": 0.5}}, "closer than the cutoff"),
+        ({"data": {"validation": 12}}, "no structures are left"),
+        ({"data": {"train": "absent.xyz"}}, "no such file"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused_before_anything_is_written(emt_file, tmp_path, sections, message):
+    config = small_config(emt_file, tmp_path / "run", **sections)
+    with pytest.raises(DataError, match=message):
+        train(config, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_label_of_a_term_is_refused(tmp_path):
+    structures = emt_atoms(6)
+    for atoms in structures:
+        atoms.calc.results.pop("stress")
+    write(tmp_path / "a.xyz", structures)
+    config = small_config(
+        tmp_path / "a.xyz", tmp_path / "run", data={"validation": 2}, loss={"stress": {"weight": 1.0}}
+    )
+    with pytest.raises(DataError, match=r"no training structure has stress, but loss.stress.weight is 1"):
+        train(config, quiet=True)
+
+
+def test_lightning_is_imported_by_training_only():
+    code = (
+        "import sys, ase_equivariant.cli.main, ase_equivariant.training.run;"
+        "assert not [m for m in sys.modules if m.split('.')[0] in ('lightning', 'tensorboard')]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_without_lightning_the_cure_is_told(emt_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'ase-equivariant\[train\]'"):
+        train(small_config(emt_file, tmp_path), quiet=True)

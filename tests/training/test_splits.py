@@ -1,0 +1,75 @@
+"""Splits: disjoint, complete, and decided by the seed alone."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+from emt_data import emt_atoms
+
+from ase_equivariant.training.config import DataConfig
+from ase_equivariant.training.readers import DataError
+from ase_equivariant.training.splits import make_splits
+
+
+def test_drawn_parts_are_disjoint_and_of_the_right_size(emt_file):
+    splits = make_splits(DataConfig(train=str(emt_file), validation=0.25, test=2))
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (7, 3, 2)
+    assert sorted(k for part in splits.indices.values() for k in part) == list(range(12))
+
+
+def test_the_seed_decides(emt_file):
+    draws = [make_splits(DataConfig(train=str(emt_file), validation=4, split_seed=s)).indices for s in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_explicit_indices(emt_file):
+    config = DataConfig(train=str(emt_file), train_indices=(5, 1), validation_indices=(0,), num_train=None)
+    splits = make_splits(config)
+    assert splits.indices == {"train": [5, 1], "validation": [0]}
+    with pytest.raises(DataError, match=r"holds 12, but the files have 12 structures \(0 to 11\)"):
+        make_splits(DataConfig(train=str(emt_file), train_indices=(12,)))
+
+
+def test_explicit_training_leaves_the_rest_for_the_draw(emt_file):
+    splits = make_splits(DataConfig(train=str(emt_file), train_indices=(0, 1, 2), validation=5))
+    assert not set(splits.indices["validation"]) & {0, 1, 2}
+
+
+def test_num_train_is_a_part_of_the_larger_draw(emt_file):
+    few = make_splits(DataConfig(train=str(emt_file), validation=4, num_train=3)).indices
+    many = make_splits(DataConfig(train=str(emt_file), validation=4)).indices
+    assert few["validation"] == many["validation"]
+    assert set(few["train"]) < set(many["train"])
+
+
+def test_separate_files(emt_file, tmp_path):
+    write(tmp_path / "v.xyz", emt_atoms(3, seed=1))
+    splits = make_splits(
+        DataConfig(train=str(emt_file), validation=str(tmp_path / "v.xyz"), test=(str(tmp_path / "v.xyz"),))
+    )
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (12, 3, 3)
+    with pytest.raises(DataError, match="keep one of them"):
+        make_splits(DataConfig(train=str(emt_file), validation=str(tmp_path / "v.xyz"), validation_indices=(0,)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"validation": 13}, "asks for 13 structures, 12 are left"),
+        ({"validation": 12}, "no structures are left for training"),
+        ({"validation": 4, "num_train": 9}, "8 structures are left"),
+    ],
+)
+def test_too_few_structures(emt_file, options, message):
+    with pytest.raises(DataError, match=message):
+        make_splits(DataConfig(train=str(emt_file), **options))
+
+
+def test_lone_atoms_are_put_aside(tmp_path):
+    lone = Atoms("Cu", positions=np.zeros((1, 3)))
+    lone.calc = SinglePointCalculator(lone, energy=-1.0)
+    write(tmp_path / "a.xyz", [lone, *emt_atoms(4)])
+    splits = make_splits(DataConfig(train=str(tmp_path / "a.xyz"), validation=1, references="isolated_atoms"))
+    assert [frame.energy for frame in splits.isolated_atoms] == [-1.0]
+    assert len(splits.train) == 3
