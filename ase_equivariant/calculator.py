@@ -161,7 +161,8 @@ def _to_results(prediction: Prediction, atoms: Atoms) -> dict[str, Any]:
     }
     if _has_volume(atoms):
         stresses = -prediction["node_virials"].to("cpu", torch.float64).numpy() / atoms.get_volume()
-        results["stresses"] = full_3x3_to_voigt_6_stress(stresses)
+        # Contiguous: ASE hands out contiguous copies, and their sum should be `stress` to the last bit.
+        results["stresses"] = np.ascontiguousarray(full_3x3_to_voigt_6_stress(stresses))
         results["stress"] = results["stresses"].sum(axis=0)
     return results
 

@@ -1,7 +1,7 @@
 """Write models/NAME.md for the shipped models: what the file says of itself, and speed and drift measured here.
 
-    python scripts/model_cards.py            # NVE over 10 ps: minutes a model
-    python scripts/model_cards.py --steps 200 --output /tmp/cards
+python scripts/model_cards.py            # NVE over 10 ps: minutes a model
+python scripts/model_cards.py --steps 200 --output /tmp/cards
 """
 
 import argparse

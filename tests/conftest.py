@@ -62,7 +62,7 @@ def small_potential():
     )
     potential = Potential(PotentialConfig(architecture=network, zbl=True))
     potential.scaling.set(scale=[0.4, 0.7, 0.9, 0.5], shift=[-13.6, -1027.6, -2041.8, -7869.4])
-    return potential
+    return potential.requires_grad_(False)
 
 
 @pytest.fixture(scope="session")

@@ -103,7 +103,7 @@ def save_model(path: str | Path, potential: Potential, card: ModelCard, golden_a
     }
     content["sha256"] = _sha256(tensors, content)
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={_KEY: json.dumps(content, ensure_ascii=False)})
+        save_file(tensors, temporary, metadata={_KEY: _to_json(content)})
     return Header.parse(content)
 
 
@@ -163,6 +163,8 @@ def _read(path: str | Path, with_tensors: bool) -> tuple[dict[str, torch.Tensor]
         content = json.loads(metadata[_KEY])
     except json.JSONDecodeError as error:
         raise ModelFileError(f"{path}: its header is not valid JSON ({error})") from None
+    if _to_json(content) != metadata[_KEY]:  # the same values in other words, so not as it was written
+        raise ModelFileError(f"{path}: the header was altered after it was written: get the file anew")
     return tensors, content
 
 
@@ -178,6 +180,10 @@ def _parse_header(path: str | Path, content: dict[str, Any]) -> Header:
         return Header.parse(content)
     except ConfigError as error:
         raise ModelFileError(f"{path}: its header is not understood: {'; '.join(str(error).splitlines())}") from None
+
+
+def _to_json(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False)
 
 
 def _sha256(tensors: dict[str, torch.Tensor], content: dict[str, Any]) -> str:

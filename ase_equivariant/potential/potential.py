@@ -63,7 +63,7 @@ class PotentialConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> PotentialConfig:
-        if not self.zbl_inner < self.zbl_outer <= self.architecture.cutoff:
+        if self.zbl and not self.zbl_inner < self.zbl_outer <= self.architecture.cutoff:
             raise ValueError(
                 f"ZBL switches from {self.zbl_inner} to {self.zbl_outer} Å: "
                 f"choose zbl_inner < zbl_outer <= cutoff ({self.architecture.cutoff} Å)"

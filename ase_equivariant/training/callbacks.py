@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -29,6 +32,28 @@ class RunStopped(Exception):
     """The run ends early and cleanly, its checkpoint is written; the message says why."""
 
 
+class StopOnSignal(pl.Callback):
+    """Turns the first SIGINT or SIGTERM into a wish to stop between two steps; the second acts as usual.
+
+    ``reason`` is its text. Installed when training starts, over Lightning's own handler, which
+    would end the process in the middle of a validation.
+    """
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self.previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signals; Lightning puts the original handlers back when it ends."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.previous[number] = signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.reason = f"received {signal.Signals(number).name}"
+        signal.signal(number, self.previous[number])
+
+
 class RunKeeper(pl.Callback):
     """Writes one row an epoch, checkpoints at intervals, and ends the run on its limits.
 
@@ -48,8 +73,8 @@ class RunKeeper(pl.Callback):
     on_best : callable
         Receives, when a checkpoint is written, a copy of the potential with the best weights
         if they are new, and :meth:`record`.
-    stop_reason : callable
-        Says why the run should stop, once it should.
+    stop : StopOnSignal
+        Knows whether somebody asked the run to stop.
     seconds_before : float
         Training time of the runs this one continues.
     """
@@ -60,11 +85,11 @@ class RunKeeper(pl.Callback):
         table: MetricsLog,
         fingerprint: str,
         on_best: Callable[[Potential, dict[str, Any]], None],
-        stop_reason: Callable[[], str | None],
+        stop: StopOnSignal,
         seconds_before: float = 0.0,
     ):
         self.path, self.table, self.fingerprint = folder / "last.ckpt", table, fingerprint
-        self.on_best, self.stop_reason, self.seconds_before = on_best, stop_reason, seconds_before
+        self.on_best, self.stop, self.seconds_before = on_best, stop, seconds_before
         self.started = self.last_save = time.monotonic()
         self.best_written = -1
 
@@ -90,7 +115,7 @@ class RunKeeper(pl.Callback):
         assert isinstance(pl_module, TrainingModule)
         if pl_module.steps_done % _CHECK_EVERY == 0:
             self._refuse_nan(pl_module)
-        run, reason = pl_module.config.run, self.stop_reason()
+        run, reason = pl_module.config.run, self.stop.reason
         if run.max_minutes is not None and time.monotonic() - self.started >= 60 * run.max_minutes:
             reason = reason or f"run.max_minutes = {run.max_minutes:g} reached"
         if reason is not None:
@@ -177,6 +202,10 @@ class EpochProgress(pl.Callback):
             self.last_line = now
             print(f"epoch {pl_module.epoch}/{pl_module.config.run.max_epochs}  {text}", flush=True)
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """End as :meth:`teardown`, which Lightning does not call then."""
+        self.teardown(trainer, pl_module, "fit")
+
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Leave the last state of the bar on the screen."""
         if self.bar is not None:
@@ -216,6 +245,10 @@ class TensorBoardLog(pl.Callback):
         assert isinstance(pl_module, TrainingModule)
         for name, value in pl_module.last_row.items():
             self.writer.add_scalar(name, value, pl_module.epoch)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """End as :meth:`teardown`, which Lightning does not call then."""
+        self.teardown(trainer, pl_module, "fit")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Write what is buffered."""

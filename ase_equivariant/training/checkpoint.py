@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         If the file is damaged or of another format.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        with warnings.catch_warnings(action="ignore"):  # on files that are not checkpoints at all
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes PyTorch stumble in many ways
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path}: not a whole checkpoint ({first_line}); start anew with --restart-from-scratch"

@@ -106,6 +106,11 @@ class EpochLoader:
     rank, world_size : int
         Every ``world_size``-th batch from the ``rank``-th on is this process's.
 
+    Raises
+    ------
+    DataError
+        If there is no batch for each process.
+
     Attributes
     ----------
     epoch : int
@@ -120,13 +125,18 @@ class EpochLoader:
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.epoch = self.skip = 0
+        if self.batches_per_epoch == 0:
+            raise DataError(
+                f"{len(samples)} structures in batches of {batch_size} are not enough for {world_size} processes: "
+                "lower run.batch_size or run.devices"
+            )
 
     @property
     def batches_per_epoch(self) -> int:
         """Batches that each process sees in a whole epoch."""
         total = -(-len(self.samples) // self.batch_size)
         # Every process must take as many steps as the others, or the last would wait for ever.
-        return total if self.world_size == 1 or self.seed is None else max(1, total // self.world_size)
+        return total // self.world_size
 
     def __iter__(self) -> Iterator[Batch]:
         order = torch.arange(len(self.samples))

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
 
 from ase_equivariant.potential import Potential
-from ase_equivariant.training.callbacks import EpochProgress, RunKeeper, RunStopped, TensorBoardLog
+from ase_equivariant.training.callbacks import EpochProgress, RunKeeper, RunStopped, StopOnSignal, TensorBoardLog
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.dataset import Batch, EpochLoader
 from ase_equivariant.training.logs import MetricsLog
@@ -54,20 +51,20 @@ def fit(
     so far if they are new, and the record of the run.
     """
     run = config.run
-    with _quiet_lightning(), _signals_noted() as stop_reason:
-        keeper = RunKeeper(folder, log, fingerprint, on_best, stop_reason, state["seconds"] if state else 0.0)
-        callbacks: list[pl.Callback] = [keeper]
+    with _quiet_lightning():
+        stop = StopOnSignal()
+        keeper = RunKeeper(folder, log, fingerprint, on_best, stop, state["seconds"] if state else 0.0)
+        callbacks: list[pl.Callback] = [stop, keeper]
         if progress:
             callbacks.append(EpochProgress())
         if run.tensorboard:
             callbacks.append(TensorBoardLog(folder / "tensorboard", state["epoch"] if state else 0))
         trainer = _trainer(config, callbacks)
-        rank, world = trainer.global_rank, trainer.world_size
         module = TrainingModule(
             potential,
             config,
-            EpochLoader(train, run.batch_size, run.seed, rank, world),
-            EpochLoader(validation, run.validation_batch_size, None, rank, world),
+            EpochLoader(train, run.batch_size, run.seed, trainer.global_rank, trainer.world_size),
+            EpochLoader(validation, run.validation_batch_size),  # by every process, so that all know the best
             state,
         )
         # Validation every n-th epoch must fall on the same epochs as without a restart.
@@ -119,24 +116,3 @@ def _quiet_lightning() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-@contextmanager
-def _signals_noted() -> Iterator[Callable[[], str | None]]:
-    """Turn the first SIGINT or SIGTERM into a request to stop between two steps; the second acts as usual."""
-    received: list[int] = []
-    previous: dict[int, Any] = {}
-    handled: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, previous[number])
-
-    if threading.current_thread() is threading.main_thread():
-        for number in handled:
-            previous[number] = signal.signal(number, note)
-    try:
-        yield lambda: f"received {signal.Signals(received[0]).name}" if received else None
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

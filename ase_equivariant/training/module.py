@@ -177,8 +177,6 @@ class TrainingModule(pl.LightningModule):
     def on_validation_end(self) -> None:
         """Take the epoch's metrics, remember the best weights and put the trained weights back."""
         assert self.ema is not None
-        self._val_sums = self.trainer.strategy.reduce(self._val_sums, reduce_op="sum")
-        self._val_errors.values = self.trainer.strategy.reduce(self._val_errors.values, reduce_op="sum")
         loss = float(self.loss.total(self._val_sums))
         self.metrics = {"val_loss": loss, **{f"val_{k}": v for k, v in self._val_errors.metrics().items()}}
         if loss < self.best_loss:

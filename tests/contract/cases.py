@@ -35,7 +35,8 @@ CASES: dict[str, PotentialConfig] = {
     "l=0": _config(l_max=0, irreps_hidden="4x0e"),
     "l=1": _config(l_max=1, irreps_hidden="4x0e+4x1o", num_layers=3),
     "l=2": _config(l_max=2, irreps_hidden="6x0e+4x1o+3x2e"),
-    "l=3, every parity": _config(l_max=3, irreps_hidden="4x0e+2x0o+2x1e+2x1o+2x2e+1x2o+1x3e+2x3o", num_layers=3),
+    # Pseudo-scalars appear in the third layer at the earliest, from pseudo-vectors of the second.
+    "l=3, every parity": _config(l_max=3, irreps_hidden="4x0e+2x0o+2x1e+2x1o+2x2e+1x2o+1x3e+2x3o", num_layers=4),
     "l=4": _config(l_max=4, irreps_hidden="4x0e+2x1o+2x2e+2x3o+2x4e", self_connection="linear"),
     "rotations only": _config(l_max=2, irreps_hidden="4x0e+4x1e+4x2e", parity=False, num_layers=3),
     "xplor cutoff": _config(l_max=2, irreps_hidden="4x0e+4x1o+2x2e", cutoff_function="xplor", xplor_onset=2.0),

@@ -13,7 +13,8 @@ from e3nn_reference import (
 )
 
 from ase_equivariant.irreps import Irreps, from_e3nn_layout, merge, to_e3nn_layout
-from ase_equivariant.kernels import ConvPlan, PlanTables, tensor_product_conv
+from ase_equivariant.kernels import ConvPlan, PlanTables
+from ase_equivariant.kernels.reference import tensor_product_conv
 
 pytestmark = pytest.mark.filterwarnings(IGNORE_TORCHSCRIPT)
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings(IGNORE_TORCHSCRIPT)
 SETTINGS = {
     "scalars": {"l_max": 0, "irreps_hidden": "5x0e"},
     "vectors": {"l_max": 1, "irreps_hidden": "4x0e+3x1o", "num_layers": 3},
-    "every parity": {"l_max": 2, "irreps_hidden": "4x0e+2x0o+3x1o+2x1e+2x2e+1x2o", "num_layers": 3},
+    "every parity": {"l_max": 2, "irreps_hidden": "4x0e+2x0o+3x1o+2x1e+2x2e+1x2o", "num_layers": 4},
     "l=3": {"l_max": 3, "irreps_hidden": "3x0e+2x1o+2x2e+1x3o", "self_connection": "linear"},
     "l=4, no connection": {"l_max": 4, "irreps_hidden": "2x0e+1x2e+1x4e", "self_connection": "none"},
     "even only": {"l_max": 2, "irreps_hidden": "4x0e+3x1e+2x2e", "parity": False, "num_layers": 3},

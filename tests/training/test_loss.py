@@ -46,7 +46,7 @@ def test_loss_is_what_it_says(potential, kind):
     forces = prediction["forces"].numpy() - np.concatenate([f.forces for f in frames])
     stress = prediction["stress"].numpy() - np.array([f.stress for f in frames])
     expected = sum(w * SHAPES[kind](e) for w, e in zip((2, 3, 5), (energy, forces, stress), strict=True))
-    assert float(loss_of(potential, batch, with_kind(kind))) == pytest.approx(expected, rel=1e-10)
+    assert loss_of(potential, batch, with_kind(kind)).item() == pytest.approx(expected, rel=1e-10)
 
 
 def test_total_energy_term(potential):
@@ -54,7 +54,7 @@ def test_total_energy_term(potential):
     batch = Batch.collate([to_batch(frame, potential.cutoff, torch.float64) for frame in frames])
     terms = {"forces": {"weight": 0}, "energy": {"per_atom": False}}
     per_atom = {"forces": {"weight": 0}}
-    ratio = float(loss_of(potential, batch, terms) / loss_of(potential, batch, per_atom))
+    ratio = (loss_of(potential, batch, terms) / loss_of(potential, batch, per_atom)).item()
     assert ratio == pytest.approx(16, rel=1e-10)  # four atoms each
 
 
@@ -75,21 +75,21 @@ def test_missing_labels_change_nothing(potential, kind):
 
     def term(name, samples):
         weights = {other: {"weight": 0} for other in ALL_TERMS if other != name}
-        return float(loss_of(potential, Batch.collate(samples), {**weights, name: with_kind(kind)[name]}))
+        return loss_of(potential, Batch.collate(samples), {**weights, name: with_kind(kind)[name]}).item()
 
     expected = (
         term("energy", [*crystal_batches, as_batch["molecule"]])
         + term("forces", [*crystal_batches, as_batch["bare"]])
         + term("stress", crystal_batches)
     )
-    assert float(total) == pytest.approx(expected, rel=1e-10)
+    assert total.item() == pytest.approx(expected, rel=1e-10)
 
 
 def test_a_batch_without_any_label_of_a_term(potential):
     molecule = to_batch(
         Frame(Atoms("CO", positions=[[0, 0, 0], [0, 0, 1.1]]), energy=-3.0), potential.cutoff, torch.float64
     )
-    assert np.isfinite(float(loss_of(potential, molecule, ALL_TERMS)))
+    assert np.isfinite(loss_of(potential, molecule, ALL_TERMS).item())
 
 
 def test_error_sums_do_not_depend_on_batches(potential):

@@ -63,7 +63,7 @@ def test_given_and_isolated_energies():
     np.testing.assert_array_equal(reference_energies(config(references="none"), species, []), [0, 0])
     with pytest.raises(DataError, match="O: no lone atom"):
         reference_energies(config(references="isolated_atoms"), species, [], lone[:1])
-    with pytest.raises(DataError, match="O: no value in data.references"):
+    with pytest.raises(DataError, match=r"O: no value in data\.references"):
         reference_energies(config(references={"H": 1.0}), species, [])
     with pytest.raises(DataError, match="no training structure has an energy"):
         reference_energies(config(), species, [Frame(Atoms("H2"))])

@@ -30,12 +30,13 @@ def weights(model_file):
     return load_model(model_file).potential.state_dict()
 
 
-def test_a_run_learns_energy_forces_and_stress(emt_file, tmp_path):
+def test_a_run_learns_energy_forces_and_stress(tmp_path):
+    write(tmp_path / "emt.xyz", emt_atoms(60))
     config = small_config(
-        emt_file,
+        tmp_path / "emt.xyz",
         tmp_path / "run",
         data={"test": 2},
-        loss={"energy": {"weight": 1.0}, "forces": {"weight": 1.0}, "stress": {"weight": 10.0}},
+        loss={name: {"kind": "norm", "weight": w} for name, w in (("energy", 2), ("forces", 1), ("stress", 30))},
         optimizer={"name": "muon", "lr": 0.02},
         run={"max_epochs": 30, "name": "cuau", "tensorboard": True},
         card={"level_of_theory": "EMT"},
@@ -52,10 +53,10 @@ def test_a_run_learns_energy_forces_and_stress(emt_file, tmp_path):
     assert result.evaluations["test"].num_structures == 2
     loaded = load_model(tmp_path / "run" / "cuau.safetensors")
     assert loaded.card.level_of_theory == "EMT"
-    assert loaded.card.training["structures"] == {"train": 6, "validation": 4, "test": 2}
+    assert loaded.card.training["structures"] == {"train": 54, "validation": 4, "test": 2}
     # The file's model is the one whose errors are in the table and on the card.
     splits = json.loads((tmp_path / "run" / "splits.json").read_text())
-    frames = [emt_frames()[k] for k in splits["validation"]["indices"]]
+    frames = [emt_frames(60)[k] for k in splits["validation"]["indices"]]
     errors = evaluate(loaded.potential, frames).errors()
     best = table[result.record["best_epoch"] - 1]
     assert errors["forces RMSE (meV/Å)"] == pytest.approx(float(best["val_forces_rmse"]), rel=1e-3)
@@ -159,7 +160,7 @@ def test_progress_is_told_line_by_line_without_a_terminal(emt_file, tmp_path, ca
     ("sections", "message"),
     [
         ({"architecture": {"species": ["Cu"]}}, "the data has Au"),
-        ({"architecture": {"cutoff": 0.5}}, "closer than the cutoff"),
+        ({"architecture": {"cutoff": 1.2}}, "closer than the cutoff"),
         ({"data": {"validation": 12}}, "no structures are left"),
         ({"data": {"train": "absent.xyz"}}, "no such file"),
     ],

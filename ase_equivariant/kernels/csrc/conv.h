@@ -4,6 +4,7 @@
 #include <cstdint>
 
 constexpr int MAX_L = 4;             // highest degree with kernels
+constexpr int UNROLLED_L = 3;        // highest degree whose kernels are unrolled
 constexpr int TILE = 8;              // edges handled together
 constexpr int NUM_OPERATIONS = 4;
 

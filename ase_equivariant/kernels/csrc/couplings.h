@@ -16,14 +16,15 @@ constexpr bool couples(int l1, int l2, int l3, int m1, int m2, int m3) {
     return (a == b + c || b == a + c || c == a + b) && sines % 2 == (l1 + l2 + l3) % 2;
 }
 
-struct Term { int m1, m2, m3, pair; };  // components from 0; `pair` numbers the (m1, m3) that occur
+struct Term { int m1, m2, m3; };  // components, from 0
 
 template <int L1, int L2, int L3> struct Couplings {
     static constexpr int D1 = 2 * L1 + 1, D2 = 2 * L2 + 1, D3 = 2 * L3 + 1;
+    static constexpr bool unrolled = L1 <= UNROLLED_L && L2 <= UNROLLED_L && L3 <= UNROLLED_L;
     struct List {
-        int num_terms = 0, num_pairs = 0;
-        Term term[D1 * D2 * D3] = {};
-        Term pair[D1 * D3] = {};
+        int num_terms = 0, num_pairs = 0, longest = 0;
+        Term term[D1 * D2 * D3 + 1] = {};
+        Term pair[D1 * D3] = {};      // the (m1, m3) that occur
         int first[D1 * D3 + 1] = {};  // terms of pair p: first[p] .. first[p + 1] - 1
     };
     static constexpr List make() {
@@ -32,17 +33,17 @@ template <int L1, int L2, int L3> struct Couplings {
             for (int k = 0; k < D3; k++) {
                 const int before = list.num_terms;
                 for (int j = 0; j < D2; j++)
-                    if (couples(L1, L2, L3, i - L1, j - L2, k - L3))
-                        list.term[list.num_terms++] = Term{i, j, k, list.num_pairs};
+                    if (couples(L1, L2, L3, i - L1, j - L2, k - L3)) list.term[list.num_terms++] = Term{i, j, k};
                 if (list.num_terms == before) continue;
-                list.first[list.num_pairs] = before;
-                list.pair[list.num_pairs++] = Term{i, 0, k, 0};
+                if (list.num_terms - before > list.longest) list.longest = list.num_terms - before;
+                list.pair[list.num_pairs++] = Term{i, 0, k};
                 list.first[list.num_pairs] = list.num_terms;
             }
         return list;
     }
     static constexpr List list = make();
-    static constexpr int num_terms = list.num_terms, num_pairs = list.num_pairs;
+    static constexpr int num_pairs = list.num_pairs;
+    static_assert(list.longest <= 2, "|m2| is |m1| + |m3| or ||m1| - |m3||, and the parity rule fixes its sign");
 };
 
 }  // namespace

@@ -53,17 +53,21 @@ struct Tile {
     ptrdiff_t dy_stride;
 };
 
+// f of every index below N. Up to degree UNROLLED_L each index is a constant and local arrays live in registers;
+// beyond, a plain loop keeps the library small and quick to compile.
+template <class C, int N, class F> inline __attribute__((always_inline)) void each(F &&f) {
+    if constexpr (C::unrolled) unroll<N>(f);
+    else for (int i = 0; i < N; i++) f(i);
+}
+
 template <class C> void make_matrices(const REAL *couplings, const REAL *y, REAL *matrices) {
-    unroll<C::num_pairs>([&](auto pair) {
-        constexpr int p = decltype(pair)::value;
-        for (int e = 0; e < TILE; e++) {
-            REAL sum = 0;
-            unroll<C::list.first[p + 1] - C::list.first[p]>([&](auto i) {
-                constexpr int t = C::list.first[p] + decltype(i)::value;
-                sum += couplings[t] * y[C::list.term[t].m2 * TILE + e];
-            });
-            matrices[p * TILE + e] = sum;
-        }
+    each<C, C::num_pairs>([&](auto pair) {
+        const int p = pair, t = C::list.first[p];
+        const REAL *const y0 = y + C::list.term[t].m2 * TILE, *const y1 = y + C::list.term[t + 1].m2 * TILE;
+        if (C::list.first[p + 1] == t + 1)
+            for (int e = 0; e < TILE; e++) matrices[p * TILE + e] = couplings[t] * y0[e];
+        else
+            for (int e = 0; e < TILE; e++) matrices[p * TILE + e] = couplings[t] * y0[e] + couplings[t + 1] * y1[e];
     });
 }
 
@@ -72,30 +76,30 @@ template <class C, bool TANGENT> void forward_tile(const Tile &t) {
     for (int chunk = 0; chunk < t.chunks; chunk++) {
         const ptrdiff_t u = (ptrdiff_t)chunk * LANES;
         Vector sum[C::D3];
-        unroll<C::D3>([&](auto k) { sum[k] = load(t.row + k * t.row_stride + u); });
+        each<C, C::D3>([&](auto k) { sum[k] = load(t.row + k * t.row_stride + u); });
         for (int e = 0; e < t.edges; e++) {
             const REAL *M = t.matrices + e, *tM = t.tangent_matrices + e;
             const Vector w = load(t.w[e] + u);
             Vector a[C::D1], b[C::D1], message[C::D3] = {};
-            unroll<C::D1>([&](auto i) { a[i] = load(t.gathered[e] + i * t.gathered_stride + u); });
+            each<C, C::D1>([&](auto i) { a[i] = load(t.gathered[e] + i * t.gathered_stride + u); });
             if constexpr (TANGENT) {
                 const Vector tw = load(t.tw[e] + u);
-                unroll<C::D1>([&](auto i) {
+                each<C, C::D1>([&](auto i) {
                     b[i] = w * a[i];
                     a[i] = w * load(t.gathered_tangent[e] + i * t.gathered_stride + u) + tw * a[i];
                 });
             }
-            unroll<C::num_pairs>([&](auto pair) {
-                constexpr Term at = C::list.pair[decltype(pair)::value];
+            each<C, C::num_pairs>([&](auto pair) {
+                const Term at = C::list.pair[pair];
                 message[at.m3] += a[at.m1] * M[pair * TILE];
                 if constexpr (TANGENT) message[at.m3] += b[at.m1] * tM[pair * TILE];
             });
-            unroll<C::D3>([&](auto k) {
+            each<C, C::D3>([&](auto k) {
                 if constexpr (TANGENT) sum[k] += message[k];
                 else sum[k] += w * message[k];
             });
         }
-        unroll<C::D3>([&](auto k) { store(t.row + k * t.row_stride + u, sum[k]); });
+        each<C, C::D3>([&](auto k) { store(t.row + k * t.row_stride + u, sum[k]); });
     }
 }
 
@@ -104,7 +108,7 @@ template <class C, bool TANGENT> void backward_tile(const Tile &t) {
     for (int chunk = 0; chunk < t.chunks; chunk++) {
         const ptrdiff_t u = (ptrdiff_t)chunk * LANES;
         Vector sum[C::D1], x[C::D1], tx[C::D1];
-        unroll<C::D1>([&](auto i) {
+        each<C, C::D1>([&](auto i) {
             sum[i] = load(t.row + i * t.row_stride + u);
             x[i] = load(t.x + i * t.x_stride + u);
             if constexpr (TANGENT) tx[i] = load(t.tx + i * t.x_stride + u);
@@ -115,25 +119,24 @@ template <class C, bool TANGENT> void backward_tile(const Tile &t) {
             Vector tw = {};
             if constexpr (TANGENT) tw = load(t.tw[e] + u);
             Vector g[C::D3], wx[C::D1], s[C::D1] = {}, ts[C::D1] = {}, dy[C::D2];
-            unroll<C::D3>([&](auto k) { g[k] = load(t.gathered[e] + k * t.gathered_stride + u); });
-            unroll<C::D2>([&](auto j) { dy[j] = t.dy[e * t.dy_stride + j]; });
-            unroll<C::D1>([&](auto i) {
+            each<C, C::D3>([&](auto k) { g[k] = load(t.gathered[e] + k * t.gathered_stride + u); });
+            each<C, C::D2>([&](auto j) { dy[j] = t.dy[e * t.dy_stride + j]; });
+            each<C, C::D1>([&](auto i) {
                 if constexpr (TANGENT) wx[i] = w * tx[i] + tw * x[i];
                 else wx[i] = w * x[i];
             });
-            unroll<C::num_pairs>([&](auto pair) {
-                constexpr int p = decltype(pair)::value;
-                constexpr Term at = C::list.pair[p];
+            each<C, C::num_pairs>([&](auto pair) {
+                const int p = pair, first = C::list.first[p];
+                const Term at = C::list.pair[p];
                 s[at.m1] += g[at.m3] * M[p * TILE];
                 if constexpr (TANGENT) ts[at.m1] += g[at.m3] * tM[p * TILE];
                 const Vector product = wx[at.m1] * g[at.m3];
-                unroll<C::list.first[p + 1] - C::list.first[p]>([&](auto n) {
-                    constexpr int term = C::list.first[p] + decltype(n)::value;
-                    dy[C::list.term[term].m2] += product * t.couplings[term];
-                });
+                dy[C::list.term[first].m2] += product * t.couplings[first];
+                if (C::list.first[p + 1] == first + 2)
+                    dy[C::list.term[first + 1].m2] += product * t.couplings[first + 1];
             });
             Vector dw = {};
-            unroll<C::D1>([&](auto i) {
+            each<C, C::D1>([&](auto i) {
                 if constexpr (TANGENT) {
                     sum[i] += w * ts[i] + tw * s[i];
                     dw += tx[i] * s[i] + x[i] * ts[i];
@@ -143,9 +146,9 @@ template <class C, bool TANGENT> void backward_tile(const Tile &t) {
                 }
             });
             store(t.dw[e] + u, dw);
-            unroll<C::D2>([&](auto j) { t.dy[e * t.dy_stride + j] = dy[j]; });
+            each<C, C::D2>([&](auto j) { t.dy[e * t.dy_stride + j] = dy[j]; });
         }
-        unroll<C::D1>([&](auto i) { store(t.row + i * t.row_stride + u, sum[i]); });
+        each<C, C::D1>([&](auto i) { store(t.row + i * t.row_stride + u, sum[i]); });
     }
 }
 
