@@ -28,4 +28,5 @@ def plot_parity(reference: np.ndarray, predicted: np.ndarray, ax: Axes, label: s
     ax.set_xlabel(f"reference {label} ({unit})")
     ax.set_ylabel(f"predicted {label} ({unit})")
     ax.set_aspect("equal", adjustable="datalim")
+    ax.locator_params(nbins=4)  # energies have long tick labels
     return ax
