@@ -1,11 +1,10 @@
 """Write models/NAME.md for the shipped models: what the file says of itself, and speed and drift measured here.
 
-python scripts/model_cards.py            # minutes
-python scripts/model_cards.py --steps 200 --output /tmp/cards
+python scripts/model_cards.py [FOLDER]    # minutes
 """
 
-import argparse
 import platform
+import sys
 import tempfile
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from ase_equivariant.recipes.md import run_md
 SYSTEMS = {"ethanol": (molecule("CH3CH2OH"), 0.5, 20000), "si": (bulk("Si", cubic=True) * (2, 2, 2), 1.0, 2000)}
 
 
-def card(name: str, path: Path, most: int) -> str:
+def card(name: str, path: Path) -> str:
     loaded = load_model(path)
     header, about = loaded.header, loaded.card
     lines = [f"# {name}", "", about.description, "", "| | |", "|---|---|"]
@@ -37,7 +36,7 @@ def card(name: str, path: Path, most: int) -> str:
     }
     for dtype in ("float32", "float64") if name in SYSTEMS else ():
         start, timestep, steps = SYSTEMS[name]
-        atoms, steps = start.copy(), min(steps, most)
+        atoms = start.copy()
         atoms.calc = EquivariantCalculator(path, dtype=dtype)
         settings = MDSettings(ensemble="nve", temperature_K=600.0, timestep_fs=timestep)
         with tempfile.TemporaryDirectory() as folder:
@@ -51,14 +50,10 @@ def card(name: str, path: Path, most: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=10**9, help="at most so many")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent.parent / "models")
-    args = parser.parse_args()
+    output = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent / "models")
     for name, path in shipped_models().items():
-        args.output.mkdir(parents=True, exist_ok=True)
-        (args.output / f"{name}.md").write_text(card(name, path, args.steps), encoding="utf-8")
-        print(f"wrote {args.output / name}.md")
+        (output / f"{name}.md").write_text(card(name, path), encoding="utf-8")
+        print(f"wrote {output / name}.md")
 
 
 if __name__ == "__main__":

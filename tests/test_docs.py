@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(ase_equivariant.__path__, "ase_equivariant.")
-    if not module.name.endswith(("ase_plugin", "cli.main"))
+    if not module.name.endswith(("ase_plugin", "cli.main", "_conv"))
 ]
 
 

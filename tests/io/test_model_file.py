@@ -39,7 +39,9 @@ def content_of(path):
 
 def rewrite(source, target, content=None, tensors=None, metadata=None):
     """The file again with something changed, and its sha256 as it was."""
-    metadata = metadata or {"ase_equivariant": json.dumps(content if content is not None else content_of(source))}
+    metadata = metadata or {
+        "ase_equivariant": json.dumps(content if content is not None else content_of(source), ensure_ascii=False)
+    }
     save_file(tensors or load_file(source), target, metadata=metadata)
     return target
 

@@ -3,8 +3,11 @@
 #pragma once
 #include <cstdint>
 
+#ifndef UNROLLED_L
+#define UNROLLED_L 3                 // highest degree whose kernels are unrolled
+#endif
+
 constexpr int MAX_L = 4;             // highest degree with kernels
-constexpr int UNROLLED_L = 3;        // highest degree whose kernels are unrolled
 constexpr int TILE = 8;              // edges handled together
 constexpr int NUM_OPERATIONS = 4;
 
