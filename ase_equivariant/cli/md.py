@@ -21,7 +21,8 @@ from ase_equivariant.cli.common import (
 from ase_equivariant.plotting.figure import new_figure, save_figure
 from ase_equivariant.plotting.md import plot_energy, plot_temperature
 from ase_equivariant.recipes.ensembles import MDSettings
-from ase_equivariant.recipes.md import MDProgress, MDResult, read_log, run_md
+from ase_equivariant.recipes.md import MDProgress, MDResult, run_md
+from ase_equivariant.recipes.md_log import read_log
 
 
 def md(

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import time
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.calculators.calculator import CalculatorError, PropertyNotImplementedError
+from ase.io.jsonio import encode
 from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 
 from ase_equivariant.recipes.ensembles import MDSettings, build_dynamics, integrator_state, restore_integrator
-from ase_equivariant.recipes.md_files import AppendedFile, MDFiles, frame_record, read_state, write_state
-
-LOG_COLUMNS = ("step", "time_ps", "potential_eV", "kinetic_eV", "total_eV", "temperature_K")
-CELL_COLUMNS = ("volume_A3", "pressure_GPa")
+from ase_equivariant.recipes.md_files import AppendedFile, MDFiles, frame_record, read_state, with_results, write_state
+from ase_equivariant.recipes.md_log import CELL_COLUMNS, LOG_COLUMNS, averages, drift, log_header, log_row, read_log
 
 
 class SimulationError(RuntimeError):
@@ -149,7 +148,7 @@ class _Run:
         self.atoms, self.settings, self.files = atoms, settings, files
         self.max_force, self.max_temperature = max_force, max_temperature
         self.rng = np.random.default_rng(settings.seed)
-        self.step = 0
+        self.step, self.recorded = 0, -1
         state = read_state(files.restart) if restart else None
         if state is not None:
             self._restore_atoms(state)
@@ -160,12 +159,19 @@ class _Run:
         self.dynamics = build_dynamics(atoms, settings, self.rng)
         if state is not None:
             restore_integrator(self.dynamics, settings.ensemble, self.rng, state)
-        self.trajectory = AppendedFile(files.trajectory, int(state["trajectory_bytes"]) if state else 0)
-        self.log = AppendedFile(files.log, int(state["log_bytes"]) if state else 0)
+        self._open_files(state)
         if state is None:
             files.restart.unlink(missing_ok=True)
-            self.log.append(",".join(self.columns) + "\n")
+            self.log.append(log_header(self.columns))
             self._record()
+
+    def _open_files(self, state: dict[str, np.ndarray] | None) -> None:
+        self.trajectory = AppendedFile(self.files.trajectory, int(state["trajectory_bytes"]) if state else 0)
+        try:
+            self.log = AppendedFile(self.files.log, int(state["log_bytes"]) if state else 0)
+        except Exception:
+            self.trajectory.close()
+            raise
 
     def to(self, steps: int, interval: int, progress: Callable[[MDProgress], None] | None) -> MDResult:
         """Run up to step number ``steps``."""
@@ -184,8 +190,8 @@ class _Run:
         return MDResult(
             self.atoms,
             self.step,
-            *_averages(rows),
-            _drift(rows, len(self.atoms)),
+            *averages(rows),
+            drift(rows, len(self.atoms)),
             speed.steps_per_second,
             speed.ns_per_day,
             interrupted,
@@ -198,17 +204,18 @@ class _Run:
         self.log.close()
 
     def _advance(self) -> None:
-        before = self.atoms.positions.copy(), self.atoms.get_momenta(), self.atoms.cell.array.copy()
+        atoms = self.atoms
+        before = atoms.positions.copy(), atoms.get_momenta(), atoms.cell.array.copy(), _results_of(atoms)
         try:
             self.dynamics.step()  # type: ignore[attr-defined] # every integrator has it, their base not
             self._check(*self._evaluate())
         except (SimulationError, CalculatorError, ValueError) as error:
-            positions, momenta, cell = before
-            self.atoms.set_cell(cell)
-            self.atoms.positions[:] = positions
-            self.atoms.set_momenta(momenta)
-            self.atoms.get_forces()
-            self._append_frame()
+            positions, momenta, cell, results = before
+            atoms.set_cell(cell)
+            atoms.positions[:] = positions
+            atoms.set_momenta(momenta, apply_constraint=False)
+            if self.recorded < self.step:
+                self._append_frame(with_results(atoms, results))  # the calculator may not give them again
             raise SimulationError(
                 f"step {self.step + 1}: {error}; the last good frame (step {self.step}) is the last of "
                 f"{self.files.trajectory}; try a smaller timestep, or check the model for this structure"
@@ -239,27 +246,21 @@ class _Run:
     def _time_fs(self) -> float:
         return self.step * self.settings.timestep_fs
 
-    def _append_frame(self) -> None:
-        self.trajectory.append(frame_record(self.atoms, self.step, self._time_fs))
-        atoms = self.atoms
-        potential, kinetic = atoms.get_potential_energy(), atoms.get_kinetic_energy()
-        row = [self.step, self._time_fs / 1000, potential, kinetic, potential + kinetic, atoms.get_temperature()]
-        if "volume_A3" in self.columns:
-            pressure = -atoms.get_stress(voigt=False, include_ideal_gas=True).trace() / 3 / units.GPa
-            row += [atoms.get_volume(), pressure]
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(row)
-        self.log.append(text.getvalue())
+    def _append_frame(self, atoms: Atoms) -> None:
+        self.trajectory.append(frame_record(atoms, self.step, self._time_fs))
+        self.log.append(log_row(self.columns, atoms, self.step, self._time_fs))
+        self.recorded = self.step
 
     def _record(self) -> None:
         """A frame, a row and the restart point that counts on them."""
-        self._append_frame()
         atoms = self.atoms
+        self._append_frame(atoms)
         write_state(
             self.files.restart,
             {
                 "step": np.array(self.step),
                 "settings": np.array(self.settings.model_dump_json()),
+                "calculator": np.array(_identity(atoms.calc)),
                 "numbers": atoms.numbers,
                 "positions": atoms.positions,
                 "momenta": atoms.get_momenta(),
@@ -281,7 +282,8 @@ class _Run:
                 f"the run to continue had another {', '.join(changed)} "
                 f"({', '.join(str(getattr(before, k)) for k in changed)}): use the same, or start anew"
             )
-        self.step = int(state["step"])
+        _refuse_other_calculator(json.loads(str(state["calculator"])), json.loads(_identity(self.atoms.calc)))
+        self.step = self.recorded = int(state["step"])
         self.atoms.set_cell(state["cell"])
         self.atoms.pbc = state["pbc"]
         self.atoms.positions[:] = state["positions"]
@@ -296,6 +298,30 @@ class _Run:
             speed,
             speed * self.settings.timestep_fs * 1e-6 * 86400,
         )
+
+
+def _results_of(atoms: Atoms) -> dict[str, Any]:
+    """The results as they are now; a calculator may reuse its arrays."""
+    assert atoms.calc is not None
+    return {
+        name: copy(atoms.calc.results[name]) for name in ("energy", "forces", "stress") if name in atoms.calc.results
+    }
+
+
+def _identity(calculator: Any) -> str:
+    """What makes forces the same: the calculator's kind and settings (of a model: its sha256), as JSON."""
+    settings = calculator.todict() if hasattr(calculator, "todict") else {}
+    kept = {key: value for key, value in settings.items() if key not in ("version", "device", "skin", "preset")}
+    return encode({"calculator": type(calculator).__name__, **kept})
+
+
+def _refuse_other_calculator(before: dict[str, Any], now: dict[str, Any]) -> None:
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise ValueError(
+                f"the run to continue had another calculator ({key} = {before.get(key)}, now {now.get(key)}): "
+                "use the same, or start anew"
+            )
 
 
 def _has_stress(atoms: Atoms) -> bool:
@@ -314,23 +340,3 @@ def _draw_velocities(atoms: Atoms, temperature_K: float, rng: np.random.Generato
         Stationary(atoms)
         if not atoms.pbc.any() and len(atoms) > 2:
             ZeroRotation(atoms)
-
-
-def read_log(path: str | Path) -> dict[str, np.ndarray]:
-    """Columns of a run's log."""
-    with open(path, encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    names = rows[0].keys() if rows else LOG_COLUMNS
-    return {name: np.array([float(row[name]) for row in rows]) for name in names}
-
-
-def _averages(log: dict[str, np.ndarray]) -> tuple[float, float]:
-    half = len(log["step"]) // 2
-    return float(log["temperature_K"][half:].mean()), float(log["potential_eV"][half:].mean())
-
-
-def _drift(log: dict[str, np.ndarray], num_atoms: int) -> float:
-    """Slope of the total energy in meV/atom/ps."""
-    if len(log["step"]) < 2 or num_atoms == 0:
-        return 0.0
-    return float(np.polyfit(log["time_ps"], log["total_eV"], 1)[0]) * 1000 / num_atoms

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -59,16 +60,29 @@ class AppendedFile:
         Opened for appending; made if absent.
     size : int
         Bytes to keep of what is there.
+
+    Raises
+    ------
+    ValueError
+        If the file is shorter, or does not have the end of a record there; it is left as it is.
     """
 
     def __init__(self, path: Path, size: int = 0):
+        _refuse_lost_records(path, size)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._stream = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
         self._stream.truncate(size)
 
     def append(self, record: str) -> None:
-        """Write one record."""
-        self._stream.write(record.encode())
+        """Write one record; if the disk is full, none of it stays."""
+        before = os.fstat(self._stream.fileno()).st_size
+        rest = memoryview(record.encode())
+        try:
+            while rest:  # a raw write may take a part only
+                rest = rest[self._stream.write(rest) :]
+        except OSError:
+            self._stream.truncate(before)
+            raise
 
     def sync(self) -> int:
         """Bring all records to the disk and return the size in bytes."""
@@ -80,13 +94,37 @@ class AppendedFile:
         self._stream.close()
 
 
+def _refuse_lost_records(path: Path, size: int) -> None:
+    if size == 0:
+        return
+    there = path.stat().st_size if path.exists() else 0
+    if there < size:
+        what = f"has {there} bytes" if path.exists() else "is missing"
+        raise ValueError(
+            f"{path} {what}, but the restart point counts on {size}: bring the file back, or start anew with overwrite"
+        )
+    with open(path, "rb") as stream:
+        stream.seek(size - 1)
+        if stream.read(1) != b"\n":
+            raise ValueError(
+                f"{path} is not the file that the restart point counts on (no record ends at byte {size}): "
+                "bring it back, or start anew with overwrite"
+            )
+
+
+def with_results(atoms: Atoms, results: Mapping[str, Any]) -> Atoms:
+    """A copy of the atoms that keeps energy, forces and, if there is one, stress."""
+    frame = atoms.copy()
+    known = {name: results[name] for name in ("energy", "forces", "stress") if name in results}
+    frame.calc = SinglePointCalculator(frame, **known)
+    return frame
+
+
 def frame_record(atoms: Atoms, step: int, time_fs: float) -> str:
     """One extended-XYZ frame with all arrays (momenta …), energy, forces and, if there is one, stress."""
-    frame = atoms.copy()
-    frame.info.update(step=step, time_fs=time_fs)
     assert atoms.calc is not None
-    known = {name: atoms.calc.results[name] for name in ("energy", "forces", "stress") if name in atoms.calc.results}
-    frame.calc = SinglePointCalculator(frame, **known)
+    frame = with_results(atoms, atoms.calc.results)
+    frame.info.update(step=step, time_fs=time_fs)
     text = io.StringIO()
     write_extxyz(text, [frame])
     return text.getvalue()

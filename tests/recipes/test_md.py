@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from ase.io import read
 from ase_equivariant import EquivariantCalculator
 from ase_equivariant.config import ConfigError
 from ase_equivariant.recipes.ensembles import MDSettings
-from ase_equivariant.recipes.md import SimulationError, read_log, run_md
+from ase_equivariant.recipes.md import SimulationError, run_md
+from ase_equivariant.recipes.md_files import AppendedFile
+from ase_equivariant.recipes.md_log import read_log
 
 
 def copper() -> Atoms:
@@ -205,6 +208,72 @@ def test_an_explosion_stops_the_run_and_keeps_the_last_good_frame(tmp_path, forc
     frames = read(tmp_path / "md.md.extxyz", ":")
     assert [frame.info["step"] for frame in frames] == [0, 5, 7]
     assert all(np.isfinite(frame.positions).all() for frame in frames)
+
+
+def test_an_explosion_doubles_no_frame_and_keeps_the_forces_of_the_good_one(tmp_path):
+    """Step 5 is written already when step 6 fails; after step 8 the calculator would no longer give step 7's forces."""
+    atoms = copper()
+    atoms.calc = Exploding(6, np.nan)
+    with pytest.raises(SimulationError, match=r"last good frame \(step 5\)"):
+        run_md(atoms, 100, settings("nve"), folder=tmp_path, interval=5)
+    assert [frame.info["step"] for frame in read(tmp_path / "md.md.extxyz", ":")] == [0, 5]
+    assert list(read_log(tmp_path / "md.md.csv")["step"]) == [0, 5]
+    atoms = copper()
+    atoms.calc = Exploding(8, np.nan)
+    with pytest.raises(SimulationError, match=r"last good frame \(step 7\)"):
+        run_md(atoms, 100, settings("nve"), folder=tmp_path, interval=5, overwrite=True)
+    frame = read(tmp_path / "md.md.extxyz", -1)
+    np.testing.assert_allclose(frame.get_forces(), -0.1 * frame.positions, atol=1e-7)
+    assert np.isfinite(read_log(tmp_path / "md.md.csv")["potential_eV"]).all()
+
+
+@pytest.mark.parametrize("name", ["md.md.extxyz", "md.md.csv"])
+@pytest.mark.parametrize("damage", ["shortened", "missing", "replaced"])
+def test_restart_refuses_files_that_lost_records(tmp_path, name, damage):
+    run_md(copper(), 20, settings("nve"), folder=tmp_path, interval=10)
+    path = tmp_path / name
+    whole = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(whole[:-5] if damage == "shortened" else b"x" * (len(whole) + 10))
+    others = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=rf"{name} .*restart point counts on"):
+        run_md(copper(), 40, settings("nve"), folder=tmp_path, interval=10, restart=True)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == others
+    path.write_bytes(whole)
+    run_md(copper(), 40, settings("nve"), folder=tmp_path, interval=10, restart=True)
+    assert [frame.info["step"] for frame in read(tmp_path / "md.md.extxyz", ":")] == [0, 10, 20, 30, 40]
+
+
+def test_restart_refuses_another_calculator(tmp_path):
+    run_md(silicon(), 10, settings("nve"), folder=tmp_path, interval=10)
+    atoms = silicon()
+    atoms.calc = EMT()
+    with pytest.raises(ValueError, match=r"another calculator \(calculator = EquivariantCalculator, now EMT\)"):
+        run_md(atoms, 20, settings("nve"), folder=tmp_path, restart=True)
+    atoms.calc = EquivariantCalculator("si", dtype="float64")
+    with pytest.raises(ValueError, match=r"another calculator \(dtype = float32, now float64\)"):
+        run_md(atoms, 20, settings("nve"), folder=tmp_path, restart=True)
+    atoms.calc = EquivariantCalculator("si", preset="md", skin=0.5)  # the same forces
+    run_md(atoms, 20, settings("nve"), folder=tmp_path, restart=True)
+
+
+def test_a_full_disk_leaves_whole_records(tmp_path):
+    file = AppendedFile(tmp_path / "log.csv")
+    file.append("first\n")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))  # a write over it is cut short, the next fails
+        with pytest.raises(OSError, match="File too large"):
+            file.append("second, too long for the disk\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    file.append("third\n")
+    file.close()
+    assert (tmp_path / "log.csv").read_text() == "first\nthird\n"
 
 
 def test_a_temperature_beyond_the_limit_stops_the_run(tmp_path):
