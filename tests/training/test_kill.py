@@ -28,10 +28,10 @@ name = "muon"
 lr = 0.01
 [run]
 folder = "{folder}"
-max_epochs = 40
+max_epochs = 80
 batch_size = 2
 threads = 1
-checkpoint_minutes = 0.002
+checkpoint_minutes = 0.0005
 validate_every = 3
 """
 
@@ -63,7 +63,7 @@ def configs(emt_file, tmp_path):
 def test_killed_run_gives_the_same_table_and_weights(configs, tmp_path):
     train(load_config(configs["whole"]), quiet=True)
     table = rows(tmp_path / "whole")
-    assert [row["epoch"] for row in table] == [str(k) for k in range(1, 41)]
+    assert [row["epoch"] for row in table] == [str(k) for k in range(1, 81)]
 
     for after_rows in (7, 23):
         process = launch(configs["killed"])
@@ -98,7 +98,7 @@ def test_a_signal_stops_between_two_steps(configs, tmp_path, number):
     stopped = train(load_config(configs["killed"]), quiet=True)
     thread.join()
     assert stopped.stopped == f"received {number.name}"
-    assert stopped.record["epochs"] < 40
+    assert stopped.record["epochs"] < 80
     assert signal.getsignal(number) == before
     assert train(load_config(configs["killed"]), quiet=True).stopped is None
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
