@@ -51,14 +51,16 @@ def compile_library(compiler: list[str], target: Path) -> None:
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     levels = LEVELS if x86 else {"baseline": LEVELS["baseline"]}
     with tempfile.TemporaryDirectory() as folder:
-        jobs = {Path(folder, "library.o"): ["library.cpp", *(["-DWITH_X86_LEVELS"] if x86 else [])]}
+        with_levels = ["-DWITH_X86_LEVELS"] if x86 else []
+        jobs = {Path(folder, f"{name}.o"): [f"{name}.cpp", *with_levels] for name in ("library", "network_library")}
         for level, (vector_bytes, flags) in levels.items():
             if x86 and level == "baseline":
                 flags = X86_BASELINE
             for real in ("float", "double"):
-                name = f"conv_{level}_{real}"
-                defines = [f"-DREAL={real}", f"-DVECTOR_BYTES={vector_bytes}", f"-DNAME={name}"]
-                jobs[Path(folder, f"{name}.o")] = ["rows.cpp", *flags, *defines]
+                for source, prefix in (("rows.cpp", "conv"), ("network.cpp", "network")):
+                    name = f"{prefix}_{level}_{real}"
+                    defines = [f"-DREAL={real}", f"-DVECTOR_BYTES={vector_bytes}", f"-DNAME={name}"]
+                    jobs[Path(folder, f"{name}.o")] = [source, *flags, *defines]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             commands = [[*compiler, *FLAGS, "-c", *rest, "-o", str(out)] for out, rest in jobs.items()]
             list(pool.map(_run, commands))

@@ -13,11 +13,13 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from ase_equivariant.graph.convert import graph_from_edges
+from ase_equivariant.graph.convert import atoms_to_graph, graph_from_edges
 from ase_equivariant.graph.neighbors import VerletList
 from ase_equivariant.io.model_file import ModelCard, content_hash, load_model
 from ase_equivariant.io.registry import resolve
+from ase_equivariant.potential.fast_path import FastPath
 from ase_equivariant.potential.potential import Potential, Prediction
+from ase_equivariant.potential.verification import Verification
 
 Preset = Literal["md", "relax", "phonon"]
 
@@ -51,6 +53,10 @@ class EquivariantCalculator(Calculator):
         until atoms have moved half as far; 0 rebuilds it at every step.
     preset : {"md", "relax", "phonon"}, optional
         "md" means float32, "relax" and "phonon" float64; default float64. ``dtype`` wins.
+    fast : bool
+        Whether to evaluate the model by compiled code with tabulated radial functions where that is possible: on
+        the CPU, with a compiler at installation. It is compared with the eager float64 model on the first
+        structure of every set of elements; see :meth:`verify`.
 
     Raises
     ------
@@ -74,6 +80,7 @@ class EquivariantCalculator(Calculator):
         dtype: str | torch.dtype | None = None,
         skin: float = 1.0,
         preset: Preset | None = None,
+        fast: bool = True,
     ):
         precision = _precision(dtype, preset)
         place = _device(device)
@@ -84,7 +91,9 @@ class EquivariantCalculator(Calculator):
             loaded = load_model(resolve(model))
             potential, self.card = loaded.potential, loaded.card
             self.model_name, self.model_sha256 = loaded.card.name, loaded.header.sha256
-        self.potential = potential.to(device=place, dtype=precision).requires_grad_(False)
+        exact = potential.to(device=place, dtype=torch.float64).requires_grad_(False)
+        self.potential = exact if precision == torch.float64 else deepcopy(exact).to(precision)
+        self._fast = FastPath(exact, precision) if fast else None
         self.neighbors = VerletList(potential.cutoff, skin)
         self.prediction: Prediction | None = None
         super().__init__()
@@ -97,6 +106,8 @@ class EquivariantCalculator(Calculator):
         )
         if preset is not None:
             self.parameters["preset"] = preset
+        if not fast:
+            self.parameters["fast"] = False
 
     @property
     def species(self) -> tuple[str, ...]:
@@ -124,8 +135,50 @@ class EquivariantCalculator(Calculator):
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
         """What changed since the last calculation, to the last bit (ASE's default lets 1e-15 pass)."""
-        changes: list[str] = super().check_state(atoms, tol=tol)
-        return changes
+        known = self.atoms
+        if known is None or len(known) != len(atoms):
+            return list(all_changes)
+        pairs = {
+            "positions": (known.positions, atoms.positions),
+            "numbers": (known.numbers, atoms.numbers),
+            "cell": (known.cell.array, atoms.cell.array),
+            "pbc": (known.pbc, atoms.pbc),
+        }
+        # ASE's own comparison allows for arrays of any kind and takes longer than a small molecule's forces.
+        return [name for name, (old, new) in pairs.items() if not (old == new).all()]
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether compiled code evaluates the model."""
+        return self._fast is not None and self._fast.compiled is not None
+
+    def verify(self, atoms: Atoms | None = None, max_atoms: int | None = None) -> Verification:
+        """Compare the compiled evaluation with the eager float64 model on a structure.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms, optional
+            Default the structure of the last calculation.
+        max_atoms : int, optional
+            Compare on a neighbourhood of so many atoms; default all of them, which takes the eager model's memory.
+
+        Returns
+        -------
+        Verification
+            Largest deviations and the bounds; ``passed``. If they are exceeded the calculator falls back to the
+            eager model with a warning.
+
+        Raises
+        ------
+        ValueError
+            If the model is evaluated eagerly anyway, or there is no structure.
+        """
+        structure = self.atoms if atoms is None else atoms
+        if structure is None:
+            raise ValueError("there is no structure yet: give one to verify(atoms)")
+        if self._fast is None or self._fast.compiled is None:
+            raise ValueError("this calculator evaluates its model eagerly: there is nothing to compare")
+        return self._fast.check(atoms_to_graph(structure, self.cutoff), max_atoms)
 
     def calculate(
         self,
@@ -141,7 +194,8 @@ class EquivariantCalculator(Calculator):
         edge_index, edge_vectors = self.neighbors.update(structure.positions, structure.cell.array, structure.pbc)
         _refuse_coinciding_atoms(edge_index, edge_vectors)
         graph = graph_from_edges(structure, edge_index, edge_vectors, dtype=torch.float64, device=self.potential.device)
-        self.prediction = prediction = self.potential(graph, stress=_has_volume(structure))
+        fast = None if self._fast is None else self._fast.for_graph(graph)
+        self.prediction = prediction = (fast or self.potential)(graph, stress=_has_volume(structure))
         results = _to_results(prediction, structure)
         broken = [name for name in ("energy", "forces") if not np.isfinite(results[name]).all()]
         if broken:

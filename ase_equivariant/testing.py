@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.irreps import Irreps, blocks, clebsch_gordan
+from ase_equivariant.potential.frozen import FrozenPotential
 from ase_equivariant.potential.potential import Potential, Prediction
 
 __all__ = ["TEST_SYSTEMS", "assert_derivatives", "assert_equivariant"]
@@ -148,7 +149,7 @@ class _Model(NamedTuple):
 
 
 def assert_derivatives(
-    model: Potential | AseCalculator,
+    model: Potential | FrozenPotential | AseCalculator,
     atoms: Atoms,
     *,
     tolerance: float = 1e-6,
@@ -163,7 +164,7 @@ def assert_derivatives(
 
     Parameters
     ----------
-    model : Potential or ASE calculator
+    model : Potential, FrozenPotential or ASE calculator
         What to check.
     atoms : Atoms
         Where; not changed.
@@ -203,8 +204,8 @@ def assert_derivatives(
     return worst
 
 
-def _model(model: Potential | AseCalculator) -> _Model:
-    if not isinstance(model, Potential):
+def _model(model: Potential | FrozenPotential | AseCalculator) -> _Model:
+    if not isinstance(model, Potential | FrozenPotential):
         calculator = model
         return _Model(
             energy=lambda atoms: float(calculator.get_property("energy", atoms)),

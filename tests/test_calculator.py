@@ -40,11 +40,18 @@ def crystal(calculator):
     return atoms
 
 
-def count_calls(calculator):
-    """A list that grows with every evaluation of the calculator's potential."""
-    calls = []
-    calculator.potential.register_forward_hook(lambda *_: calls.append(1))
-    return calls
+class Evaluations:
+    """``len``: how often the calculator has looked for neighbours, as it does in every evaluation."""
+
+    def __init__(self, calculator):
+        self.statistics = calculator.neighbors.statistics
+        self.before = self.count()
+
+    def count(self):
+        return self.statistics.builds + self.statistics.reuses
+
+    def __len__(self):
+        return self.count() - self.before
 
 
 # What it gives
@@ -56,11 +63,12 @@ def test_values_are_those_of_the_potential(name, calculator, small_potential, ch
     atoms.calc = calculator
     expected = small_potential(atoms_to_graph(atoms, small_potential.cutoff), stress=atoms.cell.rank == 3)
     assert atoms.get_potential_energy() == pytest.approx(float(expected["energy"][0]), rel=1e-15)
-    np.testing.assert_array_equal(atoms.get_forces(), expected["forces"].numpy())
-    np.testing.assert_array_equal(atoms.get_potential_energies(), expected["node_energies"].numpy())
+    check("calculator = potential: forces", np.abs(atoms.get_forces() - expected["forces"].numpy()).max(), 1e-9)
+    energies = atoms.get_potential_energies() - expected["node_energies"].numpy()
+    check("calculator = potential: energies", np.abs(energies).max(), 1e-10)
     if "stress" in expected:
         difference = np.abs(atoms.get_stress(voigt=False) - expected["stress"][0].numpy()).max()
-        check("calculator's stress = potential's", difference / np.abs(atoms.get_stress()).max(), 1e-13)
+        check("calculator's stress = potential's", difference / np.abs(atoms.get_stress()).max(), 1e-8)
 
 
 def test_types_shapes_and_sums(crystal):
@@ -237,7 +245,7 @@ def test_nothing_is_left_of_the_old_structure_after_an_error(calculator):
 
 
 def test_same_structure_is_computed_once(crystal):
-    calls = count_calls(crystal.calc)
+    calls = Evaluations(crystal.calc)
     for _ in range(3):
         crystal.get_potential_energy(), crystal.get_forces(), crystal.get_stress(), crystal.get_potential_energies()
     assert len(calls) == 1
@@ -265,7 +273,7 @@ def _swap_numbers(atoms):
 )
 def test_every_change_is_seen(change, crystal):
     crystal.get_forces()
-    calls = count_calls(crystal.calc)
+    calls = Evaluations(crystal.calc)
     change(crystal)
     found = crystal.get_forces()
     assert len(calls) == 1
@@ -275,7 +283,7 @@ def test_every_change_is_seen(change, crystal):
 
 def test_what_the_model_does_not_see_is_ignored(crystal):
     crystal.get_forces()
-    calls = count_calls(crystal.calc)
+    calls = Evaluations(crystal.calc)
     crystal.info["key"] = 1
     crystal.set_tags(range(8))
     crystal.set_momenta(np.ones((8, 3)))
@@ -283,7 +291,7 @@ def test_what_the_model_does_not_see_is_ignored(crystal):
     crystal.set_initial_magnetic_moments(np.ones(8))
     crystal.set_masses(np.ones(8))
     crystal.get_forces()
-    assert calls == []
+    assert len(calls) == 0
 
 
 def test_adding_and_removing_atoms(crystal):
@@ -360,7 +368,7 @@ def test_copies(copy, used, crystal):
     assert duplicate.todict() == crystal.calc.todict()
     np.testing.assert_array_equal(duplicate.get_property("forces", crystal), crystal.get_forces())
     crystal.positions[0, 0] += 0.1
-    calls = count_calls(duplicate)
+    calls = Evaluations(duplicate)
     np.testing.assert_array_equal(duplicate.get_property("forces", crystal), crystal.get_forces())
     assert len(calls) == 1
 

@@ -10,6 +10,7 @@ from ase import Atoms
 
 from ase_equivariant.architectures import ARCHITECTURES, NequIPConfig
 from ase_equivariant.graph.convert import atoms_to_graph
+from ase_equivariant.potential.frozen import FrozenPotential
 from ase_equivariant.potential.potential import Potential, PotentialConfig, Prediction
 from ase_equivariant.testing import TEST_SYSTEMS
 
@@ -59,14 +60,20 @@ CASES: dict[str, PotentialConfig] = {
     ),
 }
 
-WITH_INVERSION = [name for name, config in CASES.items() if config.architecture.parity]
+COMPILED = ", compiled"
+# Everything that evaluates the cases: as modules with autograd, and as compiled code.
+EVALUATED: dict[str, PotentialConfig] = CASES | {name + COMPILED: config for name, config in CASES.items()}
+
+WITH_INVERSION = [name for name, config in EVALUATED.items() if config.architecture.parity]
 PERIODIC = [name for name, make in TEST_SYSTEMS.items() if make().pbc.any()]
 WITH_EDGES = [name for name in TEST_SYSTEMS if name not in ("atom", "edgeless")]
 
 
 @cache
-def potential(case: str) -> Potential:
+def potential(case: str) -> Potential | FrozenPotential:
     """The potential of a case; tests share it and must not change it."""
+    if case.endswith(COMPILED):
+        return FrozenPotential(potential(case.removesuffix(COMPILED)))
     torch.manual_seed(20)
     made = Potential(CASES[case])
     basis = made.network.basis
@@ -82,7 +89,7 @@ def system(name: str) -> Atoms:
     return TEST_SYSTEMS[name]()
 
 
-def ask(model: Potential, atoms: Atoms) -> Prediction:
+def ask(model: Potential | FrozenPotential, atoms: Atoms) -> Prediction:
     """Everything a potential says of a structure."""
     return model(atoms_to_graph(atoms, model.cutoff), stress=atoms.cell.rank == 3)
 

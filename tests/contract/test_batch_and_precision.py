@@ -6,7 +6,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from cases import CASES, ask, potential, prediction, relative, system
+from cases import CASES, EVALUATED, ask, potential, prediction, relative, system
 
 from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.graph.graph import AtomicGraph
@@ -16,7 +16,7 @@ from ase_equivariant.testing import TEST_SYSTEMS
 every_case = pytest.mark.parametrize("case", CASES)
 
 
-@every_case
+@pytest.mark.parametrize("case", EVALUATED)
 def test_batch_is_its_structures(case, check):
     """One batch of all systems at once, of one atom and many, with edges and without, periodic and not."""
     model = potential(case)
@@ -66,7 +66,7 @@ def test_same_seed_same_potential_same_bits(case):
         assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-@every_case
+@pytest.mark.parametrize("case", EVALUATED)
 def test_prediction_holds_what_was_asked_for(case):
     graph = atoms_to_graph(system("mixed"), potential(case).cutoff)
     model = potential(case)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms
-from cases import CASES, PERIODIC, WITH_INVERSION, ask, potential, prediction, random_rotation, relative, system
+from cases import EVALUATED, PERIODIC, WITH_INVERSION, ask, potential, prediction, random_rotation, relative, system
 
 from ase_equivariant.testing import TEST_SYSTEMS
 
 ALLOWED = 1e-10
 
-every_case = pytest.mark.parametrize("case", CASES)
+every_case = pytest.mark.parametrize("case", EVALUATED)
 every_system = pytest.mark.parametrize("name", TEST_SYSTEMS)
 periodic_systems = pytest.mark.parametrize("name", PERIODIC)
 

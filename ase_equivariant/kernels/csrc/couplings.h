@@ -42,6 +42,27 @@ template <int L1, int L2, int L3> struct Couplings {
         return list;
     }
     static constexpr List list = make();
+    // The same terms by (m1, m2): pair p has the terms by_harmonic.first[p] .. by_harmonic.first[p + 1] - 1.
+    struct HarmonicList {
+        int num_terms = 0, num_pairs = 0;
+        Term term[D1 * D2 * D3 + 1] = {};
+        Term pair[D1 * D2] = {};
+        int first[D1 * D2 + 1] = {};
+    };
+    static constexpr HarmonicList make_by_harmonic() {
+        HarmonicList list;
+        for (int i = 0; i < D1; i++)
+            for (int j = 0; j < D2; j++) {
+                const int before = list.num_terms;
+                for (int k = 0; k < D3; k++)
+                    if (couples(L1, L2, L3, i - L1, j - L2, k - L3)) list.term[list.num_terms++] = Term{i, j, k};
+                if (list.num_terms == before) continue;
+                list.pair[list.num_pairs++] = Term{i, j, 0};
+                list.first[list.num_pairs] = list.num_terms;
+            }
+        return list;
+    }
+    static constexpr HarmonicList by_harmonic = make_by_harmonic();
     static constexpr int num_pairs = list.num_pairs;
     static_assert(list.longest <= 2, "|m2| is |m1| + |m3| or ||m1| - |m3||, and the parity rule fixes its sign");
 };

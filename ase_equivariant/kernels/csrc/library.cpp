@@ -1,12 +1,11 @@
 // What cpu.py calls: plans, the order of edges, threads, and the choice of the instruction set.
 #include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <thread>
 #include <vector>
 
 #include "conv.h"
 #include "couplings.h"
+#include "threads.h"
 
 #define ROW_KERNELS(level) extern "C" const RowKernel conv_##level##_float[], conv_##level##_double[];
 ROW_KERNELS(baseline)
@@ -14,6 +13,8 @@ ROW_KERNELS(baseline)
 ROW_KERNELS(avx2)
 ROW_KERNELS(avx512)
 #endif
+
+OpenMPParallel openmp_parallel = nullptr;
 
 namespace {
 
@@ -64,35 +65,6 @@ public:
 private:
     std::vector<int64_t> first_, edge_;
 };
-
-// Rows handed out in pieces. Which thread takes a piece does not matter to the result.
-struct Job {
-    RowKernel kernel;
-    const Plan *plan;
-    const Problem *problem;
-    const EdgeRows *rows;
-    int64_t piece;
-    std::atomic<int64_t> next{0};
-
-    static void work(void *data) {
-        Job &job = *static_cast<Job *>(data);
-        const int64_t n = job.problem->num_atoms;
-        for (int64_t begin; (begin = job.next.fetch_add(job.piece)) < n;)
-            job.kernel(*job.plan, *job.problem, *job.rows, begin, std::min(begin + job.piece, n));
-    }
-};
-
-typedef void (*OpenMPParallel)(void (*)(void *), void *, unsigned threads, unsigned flags);
-OpenMPParallel openmp_parallel = nullptr;
-
-void run_parallel(Job &job, int threads) {
-    if (threads == 1) return Job::work(&job);
-    if (openmp_parallel) return openmp_parallel(Job::work, &job, unsigned(threads), 0);
-    std::vector<std::thread> others;
-    for (int t = 1; t < threads; t++) others.emplace_back(Job::work, &job);
-    Job::work(&job);
-    for (std::thread &other : others) other.join();
-}
 
 int best_level() {
 #ifdef WITH_X86_LEVELS
@@ -162,12 +134,9 @@ EXPORT int conv_run(const void *plan_handle, const Problem *problem, int operati
     const int64_t worth_a_thread = 1 << 15;  // weights; below, waking a thread costs more than it saves
     const int64_t useful = 1 + problem->num_edges * plan.dim_w / worth_a_thread;
     threads = int(std::max<int64_t>(1, std::min({int64_t(threads), useful, problem->num_atoms})));
-    Job job;
-    job.kernel = row_kernels(std::min(level, best_level()), is_double)[operation];
-    job.plan = &plan;
-    job.problem = problem;
-    job.rows = &edges.rows;
-    job.piece = threads == 1 ? problem->num_atoms : std::max<int64_t>(1, problem->num_atoms / (threads * 16));
-    if (problem->num_atoms > 0) run_parallel(job, threads);
+    const RowKernel kernel = row_kernels(std::min(level, best_level()), is_double)[operation];
+    const int64_t piece = std::max<int64_t>(1, problem->num_atoms / (threads * 16));
+    const EdgeRows &rows = edges.rows;  // of this thread: other threads have `edges` of their own
+    run_pieces(threads, problem->num_atoms, piece, [&](int64_t begin, int64_t end, int) { kernel(plan, *problem, rows, begin, end); });
     return OK;
 }

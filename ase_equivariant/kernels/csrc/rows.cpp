@@ -51,19 +51,6 @@ void run_tail(Tile t, void (*kernel)(const Tile &), bool backward, bool tangent,
     for (int e = 0; backward && e < t.edges; e++) Tail::out(t.dw[e], dw[e], 0, 1, lanes);
 }
 
-template <int BYTES> inline REAL sum_of_lanes(const REAL *p) {
-    if constexpr (BYTES == sizeof(REAL)) return *p;
-    else if constexpr (BYTES == 2 * sizeof(REAL)) return p[0] + p[1];
-    else {
-        typedef REAL Half __attribute__((vector_size(BYTES / 2)));
-        Half low, high;
-        memcpy(&low, p, BYTES / 2);
-        memcpy(&high, p + BYTES / 2 / sizeof(REAL), BYTES / 2);
-        low += high;
-        return sum_of_lanes<BYTES / 2>(reinterpret_cast<const REAL *>(&low));
-    }
-}
-
 struct TileOfEdges {
     int count;
     int64_t edge[TILE], other[TILE];
@@ -102,7 +89,7 @@ private:
         for (int e = 0; e < edges.count; e++)
             for (int64_t m = 0; m < plan_.dim_y; m++)
                 static_cast<REAL *>(problem_.dy)[edges.edge[e] * plan_.dim_y + m] =
-                    sum_of_lanes<VECTOR_BYTES>(reinterpret_cast<const REAL *>(&dy_[e * plan_.dim_y + m]));
+                    sum_of(dy_[e * plan_.dim_y + m]);
     }
 
     void run_path(const Path &path, const TileOfEdges &edges, int64_t atom, REAL *row) {

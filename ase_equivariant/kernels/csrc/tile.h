@@ -4,35 +4,13 @@
 // their gradient) of a neighbour. The edges of the tile all belong to that row; what they bring from the far atom
 // is "gathered". Each edge's coupling matrix M[m1, m3] = sum over m2 of C[m1, m2, m3] Y[m2] is common to all channels.
 #pragma once
-#include <cstddef>
-#include <cstring>
-#include <utility>
-
 #include "conv.h"
 #include "couplings.h"
+#include "vector.h"
 
 namespace {
 
-typedef REAL Vector __attribute__((vector_size(VECTOR_BYTES)));
-typedef REAL Unaligned __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
-constexpr int LANES = VECTOR_BYTES / sizeof(REAL);
 constexpr int MAX_D = 2 * MAX_L + 1;
-
-inline Vector load(const REAL *p) { return *reinterpret_cast<const Unaligned *>(p); }
-inline void store(REAL *p, Vector v) { *reinterpret_cast<Unaligned *>(p) = v; }
-
-// f(0), f(1), ... f(N - 1) with the index a constant: unrolled at any optimization level.
-template <int I> struct Index {
-    static constexpr int value = I;
-    constexpr operator int() const { return I; }
-};
-template <class F, int... I>
-constexpr inline __attribute__((always_inline)) void unroll(F &&f, std::integer_sequence<int, I...>) {
-    (f(Index<I>()), ...);
-}
-template <int N, class F> constexpr inline __attribute__((always_inline)) void unroll(F &&f) {
-    unroll(f, std::make_integer_sequence<int, N>());
-}
 
 // Matrices of a tile: entry `pair` of edge e at [pair * TILE + e].
 typedef REAL Matrices[MAX_D * MAX_D * TILE];
@@ -53,15 +31,8 @@ struct Tile {
     ptrdiff_t dy_stride;
 };
 
-// f of every index below N. Up to degree UNROLLED_L each index is a constant and local arrays live in registers;
-// beyond, a plain loop keeps the library small and quick to compile.
-template <class C, int N, class F> inline __attribute__((always_inline)) void each(F &&f) {
-    if constexpr (C::unrolled) unroll<N>(f);
-    else for (int i = 0; i < N; i++) f(i);
-}
-
 template <class C> void make_matrices(const REAL *couplings, const REAL *y, REAL *matrices) {
-    each<C, C::num_pairs>([&](auto pair) {
+    each<C::unrolled, C::num_pairs>([&](auto pair) {
         const int p = pair, t = C::list.first[p];
         const REAL *const y0 = y + C::list.term[t].m2 * TILE, *const y1 = y + C::list.term[t + 1].m2 * TILE;
         if (C::list.first[p + 1] == t + 1)
@@ -76,30 +47,30 @@ template <class C, bool TANGENT> void forward_tile(const Tile &t) {
     for (int chunk = 0; chunk < t.chunks; chunk++) {
         const ptrdiff_t u = (ptrdiff_t)chunk * LANES;
         Vector sum[C::D3];
-        each<C, C::D3>([&](auto k) { sum[k] = load(t.row + k * t.row_stride + u); });
+        each<C::unrolled, C::D3>([&](auto k) { sum[k] = load(t.row + k * t.row_stride + u); });
         for (int e = 0; e < t.edges; e++) {
             const REAL *M = t.matrices + e, *tM = t.tangent_matrices + e;
             const Vector w = load(t.w[e] + u);
             Vector a[C::D1], b[C::D1], message[C::D3] = {};
-            each<C, C::D1>([&](auto i) { a[i] = load(t.gathered[e] + i * t.gathered_stride + u); });
+            each<C::unrolled, C::D1>([&](auto i) { a[i] = load(t.gathered[e] + i * t.gathered_stride + u); });
             if constexpr (TANGENT) {
                 const Vector tw = load(t.tw[e] + u);
-                each<C, C::D1>([&](auto i) {
+                each<C::unrolled, C::D1>([&](auto i) {
                     b[i] = w * a[i];
                     a[i] = w * load(t.gathered_tangent[e] + i * t.gathered_stride + u) + tw * a[i];
                 });
             }
-            each<C, C::num_pairs>([&](auto pair) {
+            each<C::unrolled, C::num_pairs>([&](auto pair) {
                 const Term at = C::list.pair[pair];
                 message[at.m3] += a[at.m1] * M[pair * TILE];
                 if constexpr (TANGENT) message[at.m3] += b[at.m1] * tM[pair * TILE];
             });
-            each<C, C::D3>([&](auto k) {
+            each<C::unrolled, C::D3>([&](auto k) {
                 if constexpr (TANGENT) sum[k] += message[k];
                 else sum[k] += w * message[k];
             });
         }
-        each<C, C::D3>([&](auto k) { store(t.row + k * t.row_stride + u, sum[k]); });
+        each<C::unrolled, C::D3>([&](auto k) { store(t.row + k * t.row_stride + u, sum[k]); });
     }
 }
 
@@ -108,7 +79,7 @@ template <class C, bool TANGENT> void backward_tile(const Tile &t) {
     for (int chunk = 0; chunk < t.chunks; chunk++) {
         const ptrdiff_t u = (ptrdiff_t)chunk * LANES;
         Vector sum[C::D1], x[C::D1], tx[C::D1];
-        each<C, C::D1>([&](auto i) {
+        each<C::unrolled, C::D1>([&](auto i) {
             sum[i] = load(t.row + i * t.row_stride + u);
             x[i] = load(t.x + i * t.x_stride + u);
             if constexpr (TANGENT) tx[i] = load(t.tx + i * t.x_stride + u);
@@ -119,13 +90,13 @@ template <class C, bool TANGENT> void backward_tile(const Tile &t) {
             Vector tw = {};
             if constexpr (TANGENT) tw = load(t.tw[e] + u);
             Vector g[C::D3], wx[C::D1], s[C::D1] = {}, ts[C::D1] = {}, dy[C::D2];
-            each<C, C::D3>([&](auto k) { g[k] = load(t.gathered[e] + k * t.gathered_stride + u); });
-            each<C, C::D2>([&](auto j) { dy[j] = t.dy[e * t.dy_stride + j]; });
-            each<C, C::D1>([&](auto i) {
+            each<C::unrolled, C::D3>([&](auto k) { g[k] = load(t.gathered[e] + k * t.gathered_stride + u); });
+            each<C::unrolled, C::D2>([&](auto j) { dy[j] = t.dy[e * t.dy_stride + j]; });
+            each<C::unrolled, C::D1>([&](auto i) {
                 if constexpr (TANGENT) wx[i] = w * tx[i] + tw * x[i];
                 else wx[i] = w * x[i];
             });
-            each<C, C::num_pairs>([&](auto pair) {
+            each<C::unrolled, C::num_pairs>([&](auto pair) {
                 const int p = pair, first = C::list.first[p];
                 const Term at = C::list.pair[p];
                 s[at.m1] += g[at.m3] * M[p * TILE];
@@ -136,7 +107,7 @@ template <class C, bool TANGENT> void backward_tile(const Tile &t) {
                     dy[C::list.term[first + 1].m2] += product * t.couplings[first + 1];
             });
             Vector dw = {};
-            each<C, C::D1>([&](auto i) {
+            each<C::unrolled, C::D1>([&](auto i) {
                 if constexpr (TANGENT) {
                     sum[i] += w * ts[i] + tw * s[i];
                     dw += tx[i] * s[i] + x[i] * ts[i];
@@ -146,9 +117,9 @@ template <class C, bool TANGENT> void backward_tile(const Tile &t) {
                 }
             });
             store(t.dw[e] + u, dw);
-            each<C, C::D2>([&](auto j) { t.dy[e * t.dy_stride + j] = dy[j]; });
+            each<C::unrolled, C::D2>([&](auto j) { t.dy[e * t.dy_stride + j] = dy[j]; });
         }
-        each<C, C::D1>([&](auto i) { store(t.row + i * t.row_stride + u, sum[i]); });
+        each<C::unrolled, C::D1>([&](auto i) { store(t.row + i * t.row_stride + u, sum[i]); });
     }
 }
 

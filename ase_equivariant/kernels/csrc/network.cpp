@@ -1,0 +1,311 @@
+// The stages of a frozen network. Compiled once for every instruction set and precision, as rows.cpp.
+#include "network.h"
+
+#include "gemm.h"
+#include "geometry.h"
+#include "pointwise.h"
+#include "table_conv.h"
+
+namespace {
+
+REAL *real(void *p) { return static_cast<REAL *>(p); }
+const REAL *real(const void *p) { return static_cast<const REAL *>(p); }
+
+int64_t dim_y(const Network &network) { return (network.l_max + 1) * (network.l_max + 1); }
+
+// Pieces of one thread's scratch memory; network_library.cpp reserves enough for the widest layer.
+class Scratch {
+public:
+    Scratch(const NetworkRun &run, int64_t thread)
+        : next_(real(run.memory->scratch) + thread * run.memory->scratch_size) {}
+    Rows rows(int64_t dim, int64_t count) {
+        Rows rows{next_, dim};
+        next_ += dim * count;
+        return rows;
+    }
+
+private:
+    REAL *next_;
+};
+
+void zero(const Rows &rows, int64_t dim, int64_t count) {
+    for (int64_t i = 0; i < count; i++) memset(rows[i], 0, sizeof(REAL) * dim);
+}
+
+// Edge data of the centres: harmonics, interval and position in the tables.
+void geometry(const NetworkRun &run, int64_t, int64_t begin, int64_t end, int64_t) {
+    const Network &network = *run.network;
+    const NetworkMemory &memory = *run.memory;
+    const int64_t dim = dim_y(network), last = memory.first[end];
+    for (int64_t e = memory.first[begin]; e < last; e += LANE_EDGES) {
+        const int count = last - e < LANE_EDGES ? int(last - e) : LANE_EDGES;
+        const EdgeGeometry edges(network, run.problem->edge_vectors + 3 * e, count);
+        for (int k = 0; k < count; k++) {
+            const double s = edges.r[k] / network.cutoff * double(network.num_intervals);
+            int64_t interval = int64_t(s);
+            if (!(interval < network.num_intervals)) interval = network.num_intervals - 1;
+            if (interval < 0) interval = 0;  // NaN, which the position keeps
+            memory.interval[e + k] = int32_t(interval);
+            real(memory.position)[e + k] = REAL(s - double(interval));
+            for (int64_t m = 0; m < dim; m++) real(memory.harmonics)[(e + k) * dim + m] = REAL(edges.y[m][k]);
+            for (int64_t m = 0; m < dim; m++) real(memory.harmonic_gradients)[(e + k) * dim + m] = 0;
+            real(memory.distance_gradients)[e + k] = 0;
+        }
+    }
+}
+
+// Features x of an atom in a layer: its own, or in the first layer those of its species.
+struct LayerInput {
+    const REAL *base;
+    const int64_t *row;  // null: the atom itself
+    int64_t dim;
+    LayerInput(const NetworkRun &run, int64_t layer)
+        : base(real(layer ? run.memory->x[layer] : const_cast<void *>(run.network->layers[0].first_x))),
+          row(layer ? nullptr : run.problem->species), dim(run.network->layers[layer].dim_x) {}
+    const REAL *operator[](int64_t atom) const { return base + (row ? row[atom] : atom) * dim; }
+};
+
+void fill(const NetworkRun &run, const NetworkLayer &layer, const LayerInput &input, int64_t first, int count, EdgeTile &tile) {
+    const NetworkMemory &memory = *run.memory;
+    const int64_t *neighbour = run.problem->edge_index + run.problem->num_edges, dim = dim_y(*run.network);
+    tile.edges = count;
+    for (int e = 0; e < count; e++) {
+        tile.x[e] = input[neighbour[first + e]];
+        tile.cell[e] = real(layer.table) + memory.interval[first + e] * layer.table_row;
+        tile.t[e] = real(memory.position)[first + e];
+        tile.y[e] = real(memory.harmonics) + (first + e) * dim;
+    }
+}
+
+int tile_size(int64_t edges) {  // tiles of one centre as even as can be
+    const int64_t tiles = (edges + EDGES - 1) / EDGES;
+    return tiles ? int((edges + tiles - 1) / tiles) : 0;
+}
+
+void convolve(const NetworkRun &run, const NetworkLayer &layer, const LayerInput &input, int64_t atom, REAL *row) {
+    const int64_t begin = run.memory->first[atom], end = run.memory->first[atom + 1], dim = dim_y(*run.network);
+    const int size = tile_size(end - begin);
+    EdgeTile tile;
+    for (int64_t first = begin; first < end; first += size) {
+        fill(run, layer, input, first, int(end - first < size ? end - first : size), tile);
+        for (int e = 0; e < EDGES; e++)
+            for (int64_t m = 0; m < dim; m++) tile.y_lanes[m * EDGES + e] = e < tile.edges ? tile.y[e][m] : REAL(0);
+        for (int64_t p = 0; p < layer.num_paths; p++) {
+            const NetworkPath &path = layer.paths[p];
+            TABLE_KERNELS.of[path.l1][path.l2][path.l3].forward(path, tile, row);
+        }
+    }
+}
+
+void convolve_gradient(const NetworkRun &run, const NetworkLayer &layer, const LayerInput &input, int64_t atom, const REAL *g, REAL *dx) {
+    const NetworkMemory &memory = *run.memory;
+    const int64_t *neighbour = run.problem->edge_index + run.problem->num_edges;
+    const int64_t begin = memory.first[atom], end = memory.first[atom + 1], dim = dim_y(*run.network);
+    const int size = tile_size(end - begin);
+    EdgeTile tile;
+    for (int64_t first = begin; first < end; first += size) {
+        fill(run, layer, input, first, int(end - first < size ? end - first : size), tile);
+        memset(tile.dy, 0, sizeof(Vector) * tile.edges * dim);
+        memset(tile.dt, 0, sizeof(Vector) * tile.edges);
+        for (int e = 0; dx && e < tile.edges; e++) tile.dx[e] = dx + neighbour[first + e] * memory.x_stride;
+        for (int64_t p = 0; p < layer.num_paths; p++) {
+            const NetworkPath &path = layer.paths[p];
+            TABLE_KERNELS.of[path.l1][path.l2][path.l3].backward[dx != nullptr](path, tile, g, dim);
+        }
+        for (int e = 0; e < tile.edges; e++) {
+            real(memory.distance_gradients)[first + e] += sum_of(tile.dt[e]);
+            REAL *dy = real(memory.harmonic_gradients) + (first + e) * dim;
+            for (int64_t m = 1; m < dim; m++) dy[m] += sum_of(tile.dy[e * dim + m]);
+        }
+    }
+}
+
+// The read-out of some atoms: energies, and if wanted their gradients by the features.
+void read_out(const NetworkRun &run, int64_t begin, int64_t count, Rows features, Scratch scratch) {
+    const Network &network = *run.network;
+    const NetworkProblem &problem = *run.problem;
+    const REAL *from[BLOCK];
+    REAL *to[BLOCK];
+    Rows layers[16], slopes[16];
+    layers[0] = features;
+    for (int64_t h = 0; h < network.num_hidden; h++) {
+        const HiddenLayer &hidden = network.hidden[h];
+        layers[h + 1] = scratch.rows(hidden.n, count);
+        slopes[h] = scratch.rows(hidden.n, count);
+        zero(layers[h + 1], hidden.n, count);
+        for (int64_t i = 0; i < count; i++) from[i] = layers[h][i], to[i] = layers[h + 1][i];
+        gemm(from, to, count, real(hidden.weight), hidden.k, hidden.n);
+        for (int64_t i = 0; i < count; i++)
+            for (int64_t u = 0; u < hidden.n; u += LANES) {
+                const Vector z = load(layers[h + 1][i] + u);
+                store(slopes[h][i] + u, silu_slope(z));
+                store(layers[h + 1][i] + u, silu(z));
+            }
+    }
+    const Rows last = layers[network.num_hidden];
+    for (int64_t i = 0; i < count; i++) {
+        Vector sum = {};
+        for (int64_t u = 0; u < network.readout_k; u += LANES) sum += load(last[i] + u) * load(real(network.readout) + u);
+        const int64_t s = problem.species[begin + i];
+        problem.energies[begin + i] = network.scale[s] * double(sum_of(sum)) + network.shift[s];
+    }
+    if (!problem.forces) return;
+    const Rows gradients{real(run.memory->features) + begin * run.memory->features_stride, run.memory->features_stride};
+    const NetworkLayer &layer = network.layers[network.num_layers - 1];
+    zero(gradients, layer.dim_out, count);
+    for (int64_t i = 0; i < count; i++) {
+        const REAL scale = REAL(network.scale[problem.species[begin + i]]);
+        REAL *g = network.num_hidden ? last[i] : gradients[i];
+        for (int64_t u = 0; u < network.readout_k; u += LANES) store(g + u, scale * load(real(network.readout) + u));
+    }
+    for (int64_t h = network.num_hidden - 1; h >= 0; h--) {
+        const HiddenLayer &hidden = network.hidden[h];
+        const Rows target = h ? layers[h] : gradients;
+        if (h) zero(target, hidden.padded_k, count);
+        for (int64_t i = 0; i < count; i++) {
+            for (int64_t u = 0; u < hidden.n; u += LANES)
+                store(layers[h + 1][i] + u, load(layers[h + 1][i] + u) * load(slopes[h][i] + u));
+            from[i] = layers[h + 1][i], to[i] = target[i];
+        }
+        gemm(from, to, count, real(hidden.transposed), hidden.n, hidden.padded_k);
+    }
+}
+
+// x of the next layer and the self-connection's share of its `pre`.
+void start_next_layer(const NetworkRun &run, int64_t next, int64_t begin, int64_t count, Rows features) {
+    const NetworkLayer &layer = run.network->layers[next];
+    const Rows x{real(run.memory->x[next]) + begin * layer.dim_x, layer.dim_x};
+    const Rows pre{real(run.memory->pre[next]) + begin * layer.dim_pre, layer.dim_pre};
+    zero(x, layer.dim_x, count);
+    zero(pre, layer.dim_pre, count);
+    apply<false>(layer.in, features, x, run.problem->species + begin, count);
+    apply<false>(layer.self, features, pre, run.problem->species + begin, count);
+}
+
+void forward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_t count, Scratch scratch) {
+    const NetworkLayer &layer = run.network->layers[l];
+    const int64_t *species = run.problem->species + begin;
+    const LayerInput input(run, l);
+    const Rows pre{real(run.memory->pre[l]) + begin * layer.dim_pre, layer.dim_pre};
+    const Rows conv = scratch.rows(layer.dim_conv, count), features = scratch.rows(layer.dim_out, count);
+    const Rows normal = scratch.rows(layer.dim_pre, 1);
+    zero(conv, layer.dim_conv, count);
+    for (int64_t i = 0; i < count; i++) convolve(run, layer, input, begin + i, conv[i]);
+    for (int64_t i = 0; i < count; i++) {
+        if (l == 0) {
+            if (layer.first_pre) memcpy(pre[i], real(layer.first_pre) + species[i] * layer.dim_pre, sizeof(REAL) * layer.dim_pre);
+            else memset(pre[i], 0, sizeof(REAL) * layer.dim_pre);
+        }
+        if (layer.bias)
+            for (int64_t u = 0; u < layer.dim_pre; u += LANES) store(pre[i] + u, load(pre[i] + u) + load(real(layer.bias) + u));
+    }
+    apply<false>(layer.out, conv, pre, species, count);
+    for (int64_t i = 0; i < count; i++) {
+        if (layer.num_norms) normalize(layer, pre[i], normal[0]);
+        gate(layer, layer.num_norms ? normal[0] : pre[i], features[i]);
+    }
+    if (l + 1 < run.network->num_layers) start_next_layer(run, l + 1, begin, count, features);
+    else read_out(run, begin, count, features, scratch);
+}
+
+void forward_layer(const NetworkRun &run, int64_t l, int64_t begin, int64_t end, int64_t thread) {
+    for (int64_t b = begin; b < end; b += BLOCK)
+        forward_block(run, l, b, end - b < BLOCK ? end - b : BLOCK, Scratch(run, thread));
+}
+
+void backward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_t count, int64_t thread) {
+    const Network &network = *run.network;
+    const NetworkMemory &memory = *run.memory;
+    const NetworkLayer &layer = network.layers[l];
+    const int64_t *species = run.problem->species + begin;
+    Scratch scratch(run, thread);
+    const Rows features{real(memory.features) + begin * memory.features_stride, memory.features_stride};
+    if (l + 1 < network.num_layers) {
+        const NetworkLayer &next = network.layers[l + 1];
+        const Rows sum = scratch.rows(next.dim_x, count);
+        for (int64_t i = 0; i < count; i++)
+            for (int64_t u = 0; u < next.dim_x; u += LANES) {
+                const REAL *share = real(memory.x_gradients[(l + 1) % 2]) + (begin + i) * memory.x_stride + u;
+                Vector total = load(share);
+                for (int64_t t = 1; t < memory.threads; t++) total += load(share + t * run.problem->num_atoms * memory.x_stride);
+                store(sum[i] + u, total);
+            }
+        apply<true>(next.in, features, sum, species, count);
+    }
+    const Rows g_pre = scratch.rows(layer.dim_pre, count), g_conv = scratch.rows(layer.dim_conv, count);
+    const Rows normal = scratch.rows(layer.dim_pre, 1);
+    for (int64_t i = 0; i < count; i++) {
+        const REAL *pre = real(memory.pre[l]) + (begin + i) * layer.dim_pre;
+        if (layer.num_norms) normalize(layer, pre, normal[0]);
+        memset(g_pre[i], 0, sizeof(REAL) * layer.dim_pre);
+        gate_gradient(layer, layer.num_norms ? normal[0] : pre, features[i], g_pre[i]);
+        if (layer.num_norms) normalize_gradient(layer, pre, g_pre[i]);
+    }
+    if (l > 0) {
+        zero(features, network.layers[l - 1].dim_out, count);
+        apply<true>(layer.self, features, g_pre, species, count);
+    }
+    zero(g_conv, layer.dim_conv, count);
+    apply<true>(layer.out, g_conv, g_pre, species, count);
+    const LayerInput input(run, l);
+    REAL *dx = l ? real(memory.x_gradients[l % 2]) + thread * run.problem->num_atoms * memory.x_stride : nullptr;
+    for (int64_t i = 0; i < count; i++) convolve_gradient(run, layer, input, begin + i, g_conv[i], dx);
+}
+
+void backward_layer(const NetworkRun &run, int64_t l, int64_t begin, int64_t end, int64_t thread) {
+    const int64_t atoms = run.problem->num_atoms, stride = run.memory->x_stride;
+    if (l > 0) memset(real(run.memory->x_gradients[l % 2]) + thread * atoms * stride, 0, sizeof(REAL) * atoms * stride);
+    for (int64_t b = begin; b < end; b += BLOCK) backward_block(run, l, b, end - b < BLOCK ? end - b : BLOCK, thread);
+}
+
+// Forces and virials from the gradients by edge vectors; each thread has its own sums.
+void derivatives(const NetworkRun &run, int64_t, int64_t begin, int64_t end, int64_t thread) {
+    const Network &network = *run.network;
+    const NetworkProblem &problem = *run.problem;
+    const NetworkMemory &memory = *run.memory;
+    const int64_t dim = dim_y(network), last = memory.first[end];
+    const int64_t *centre = problem.edge_index, *neighbour = centre + problem.num_edges;
+    double *sums = memory.edge_gradients + thread * problem.num_atoms * 12;
+    memset(sums, 0, sizeof(double) * problem.num_atoms * 12);
+    for (int64_t e = memory.first[begin]; e < last; e += LANE_EDGES) {
+        const int count = last - e < LANE_EDGES ? int(last - e) : LANE_EDGES;
+        const EdgeGeometry edges(network, problem.edge_vectors + 3 * e, count);
+        Edges dy[MAX_HARMONICS] = {}, dr = {}, g[3];
+        for (int k = 0; k < count; k++) {
+            for (int64_t m = 1; m < dim; m++) dy[m][k] = real(memory.harmonic_gradients)[(e + k) * dim + m];
+            dr[k] = real(memory.distance_gradients)[e + k] * (double(network.num_intervals) / network.cutoff);
+        }
+        edges.gradient(network, dy, dr, g);
+        for (int k = 0; k < count; k++) {
+            double *i = sums + centre[e + k] * 12, *j = sums + neighbour[e + k] * 12;
+            for (int a = 0; a < 3; a++) {
+                i[a] += g[a][k];
+                j[a] -= g[a][k];
+                for (int b = 0; b <= a; b++) {
+                    // made symmetric; the sum over atoms is so already for a rotation-invariant energy
+                    const double share = -0.25 * edges.r[k] * (edges.unit[a][k] * g[b][k] + edges.unit[b][k] * g[a][k]);
+                    i[3 + 3 * a + b] += share;
+                    j[3 + 3 * a + b] += share;
+                }
+            }
+        }
+    }
+}
+
+void sum_threads(const NetworkRun &run, int64_t, int64_t begin, int64_t end, int64_t) {
+    const NetworkProblem &problem = *run.problem;
+    for (int64_t i = begin; i < end; i++) {
+        double sum[12] = {};
+        for (int64_t t = 0; t < run.memory->threads; t++)
+            for (int c = 0; c < 12; c++) sum[c] += run.memory->edge_gradients[(t * problem.num_atoms + i) * 12 + c];
+        memcpy(problem.forces + 3 * i, sum, 3 * sizeof(double));
+        for (int a = 0; problem.virials && a < 3; a++)
+            for (int b = 0; b < 3; b++) problem.virials[9 * i + 3 * a + b] = a < b ? sum[3 + 3 * b + a] : sum[3 + 3 * a + b];
+    }
+}
+
+}  // namespace
+
+// In the order of Stage.
+extern "C" const StageKernel NAME[NUM_STAGES];
+extern "C" const StageKernel NAME[NUM_STAGES] = {geometry, forward_layer, backward_layer, derivatives, sum_threads};

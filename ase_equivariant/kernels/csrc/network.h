@@ -1,0 +1,127 @@
+// A frozen network as the library sees it: plain C structs that frozen.py fills through ctypes.
+//
+// All rows are padded: the channels of one irrep (or, where a row is cut finer, of one segment) take a multiple of
+// the vector's lanes, the surplus is zero, component m of a block starts at offset + m * stride. "void" stands for
+// the network's precision.
+#pragma once
+#include <cstdint>
+
+constexpr int BLOCK = 16;  // atoms handled together by one thread
+
+// out[m, :n] += in[m, :k] . weight for the components of one irrep; backward with the transposed matrix
+// (n, padded_k). With one matrix for each species they follow one another.
+struct LinearBlock {
+    int64_t components;
+    int64_t in_offset, in_stride, out_offset, out_stride;
+    int64_t k, padded_k, n;
+    const void *weight, *transposed;
+};
+
+struct Linear {
+    int64_t num_blocks, per_species;
+    const LinearBlock *blocks;
+};
+
+// One product (l1) x (l2) -> (l3) of chunks * lanes channels.
+struct NetworkPath {
+    int64_t l1, l2, l3, chunks;
+    int64_t x_offset, x_stride, y_offset, out_offset, out_stride;
+    int64_t table_offset;           // in a row of the table
+    const void *couplings;          // dense (2 l1 + 1, 2 l2 + 1, 2 l3 + 1)
+};
+
+enum GateKind { SILU, TANH, GATED };
+
+struct GateBlock {
+    int64_t kind, components, width;
+    int64_t in_offset, gate_offset, out_offset;
+};
+
+// rms^2 = sum over blocks of coefficient * sum of squares
+struct NormBlock {
+    int64_t components, width, offset;
+    double coefficient;
+    const void *scale;              // (width,)
+};
+
+struct NetworkLayer {
+    int64_t dim_x, dim_conv, dim_pre, dim_out;  // rows before and after the convolution, before and after the gate
+    int64_t num_paths;
+    const NetworkPath *paths;
+    const void *table;              // (intervals, table_row): for each chunk the coefficients of its weights' polynomials
+    int64_t table_row;
+    Linear in, out, self;           // previous features -> x, convolution -> pre, previous features -> pre
+    const void *first_x, *first_pre;  // first layer: x and pre by species (pre may be null)
+    const void *bias;               // added to pre by everybody, or null
+    int64_t num_norms;
+    const NormBlock *norms;
+    double norm_epsilon;
+    int64_t num_gates;
+    const GateBlock *gates;
+};
+
+struct HiddenLayer {
+    int64_t k, padded_k, n;
+    const void *weight, *transposed;
+};
+
+// Y_l[m] += value * Y_1[a] * Y_{l-1}[b]
+struct HarmonicStep {
+    int64_t a, b, m;
+    double value;
+};
+
+struct Network {
+    int64_t num_layers, l_max;
+    const NetworkLayer *layers;
+    const int64_t *steps_first;     // (l_max,): steps of degree l start at steps_first[l - 2]
+    const HarmonicStep *steps;
+    double cutoff;
+    int64_t num_intervals;          // of the tables, from 0 to the cutoff
+    int64_t num_hidden;             // of the read-out
+    const HiddenLayer *hidden;
+    int64_t readout_k;              // width of its last vector
+    const void *readout;
+    const double *scale, *shift;    // by species
+};
+
+struct NetworkProblem {
+    int64_t num_atoms, num_edges;
+    const int64_t *edge_index;      // (2, E), sorted by centre
+    const int64_t *species;         // (N,)
+    const double *edge_vectors;     // (E, 3)
+    double *energies;               // (N,)
+    double *forces;                 // (N, 3) or null: energies only
+    double *virials;                // (N, 3, 3) or null
+};
+
+// Memory of one calculation, kept from call to call. Sizes in elements of the network's precision.
+struct NetworkMemory {
+    const int64_t *first;           // (N + 1,) first edge of a centre
+    void *harmonics, *harmonic_gradients;  // (E, dim_y)
+    void *position;                 // (E,) of the distance within its interval, 0 .. 1
+    int32_t *interval;              // (E,)
+    void *distance_gradients;       // (E,), per interval length
+    void *x[64], *pre[64];          // by layer: (N, dim_x), (N, dim_pre)
+    void *features;                 // (N, widest dim_out): gradients of features
+    void *x_gradients[2];           // by parity of the layer: (threads, N, widest dim_x)
+    int64_t features_stride, x_stride;
+    int64_t threads;
+    const int64_t *share;           // (threads + 1,) atoms of a thread in the backward pass
+    double *edge_gradients;         // (threads, N, 12): forces and virials of each thread
+    void *scratch;                  // (threads, scratch_size)
+    int64_t scratch_size;
+};
+
+constexpr int MAX_LAYERS = 64;
+
+struct NetworkRun {
+    const Network *network;
+    const NetworkProblem *problem;
+    const NetworkMemory *memory;
+};
+
+// The stages of a calculation, each a parallel loop over atoms begin .. end - 1 with a barrier behind it:
+// GEOMETRY, FORWARD of each layer in turn, BACKWARD of each layer from the last, DERIVATIVES (per thread), SUM.
+enum Stage { GEOMETRY, FORWARD_LAYER, BACKWARD_LAYER, DERIVATIVES, SUM, NUM_STAGES };
+typedef void (*StageKernel)(const NetworkRun &, int64_t layer, int64_t begin, int64_t end, int64_t thread);

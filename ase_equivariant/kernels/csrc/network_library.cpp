@@ -1,0 +1,153 @@
+// What frozen.py calls: memory, threads and the order of the stages.
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "conv.h"
+#include "network.h"
+#include "threads.h"
+
+#define STAGES(level) extern "C" const StageKernel network_##level##_float[], network_##level##_double[];
+STAGES(baseline)
+#ifdef WITH_X86_LEVELS
+STAGES(avx2)
+STAGES(avx512)
+#endif
+
+namespace {
+
+enum Status { OK, BAD_EDGE, UNSORTED, OUT_OF_MEMORY };
+
+const StageKernel *stages(int level, bool is_double) {
+#ifdef WITH_X86_LEVELS
+    if (level >= 2) return is_double ? network_avx512_double : network_avx512_float;
+    if (level == 1) return is_double ? network_avx2_double : network_avx2_float;
+#endif
+    (void)level;
+    return is_double ? network_baseline_double : network_baseline_float;
+}
+
+// Memory that grows and is kept: giving it back after each step would cost more, in page faults, than computing.
+class Buffer {
+public:
+    ~Buffer() { std::free(data_); }
+    void *reserve(int64_t bytes) {
+        if (bytes <= size_) return data_;
+        std::free(data_);
+        size_ = 0;
+        bytes = (bytes + bytes / 8 + 4095) / 4096 * 4096;
+        data_ = std::aligned_alloc(4096, size_t(bytes));
+        if (!data_) throw std::bad_alloc();
+        size_ = bytes;
+        return data_;
+    }
+    int64_t size() const { return size_; }
+
+private:
+    void *data_ = nullptr;
+    int64_t size_ = 0;
+};
+
+struct OwnedMemory {
+    std::vector<int64_t> first, share;
+    Buffer edges[5], x[MAX_LAYERS], pre[MAX_LAYERS], features, x_gradients[2], edge_gradients, scratch;
+};
+
+Status count_edges(const NetworkProblem &problem, std::vector<int64_t> &first) {
+    const int64_t n = problem.num_atoms, *centre = problem.edge_index, *neighbour = centre + problem.num_edges;
+    first.assign(n + 1, 0);
+    for (int64_t e = 0; e < problem.num_edges; e++) {
+        if (uint64_t(centre[e]) >= uint64_t(n) || uint64_t(neighbour[e]) >= uint64_t(n)) return BAD_EDGE;
+        if (e && centre[e - 1] > centre[e]) return UNSORTED;
+        first[centre[e] + 1]++;
+    }
+    for (int64_t i = 0; i < n; i++) first[i + 1] += first[i];
+    return OK;
+}
+
+// Atoms of every thread in the backward pass: about the same work each, always the same for as many threads.
+void divide(const std::vector<int64_t> &first, int64_t threads, std::vector<int64_t> &share) {
+    const int64_t n = int64_t(first.size()) - 1, edges_worth_an_atom = 8, total = first[n] + edges_worth_an_atom * n;
+    share.assign(threads + 1, n);
+    share[0] = 0;
+    for (int64_t i = 0, t = 1; i < n && t < threads; i++)
+        while (t < threads && first[i] + edges_worth_an_atom * i >= total * t / threads) share[t++] = i;
+}
+
+NetworkMemory reserve(OwnedMemory &own, const Network &network, const NetworkProblem &problem, int64_t real, int64_t threads) {
+    const int64_t n = problem.num_atoms, e = problem.num_edges, dim_y = (network.l_max + 1) * (network.l_max + 1);
+    NetworkMemory memory = {};
+    memory.threads = threads;
+    memory.harmonics = own.edges[0].reserve(e * dim_y * real);
+    memory.harmonic_gradients = own.edges[1].reserve(e * dim_y * real);
+    memory.position = own.edges[2].reserve(e * real);
+    memory.interval = static_cast<int32_t *>(own.edges[3].reserve(e * 4));
+    memory.distance_gradients = own.edges[4].reserve(e * real);
+    int64_t conv = 0, pre = 0, out = 0, x = 0, hidden = 0;
+    for (int64_t l = 0; l < network.num_layers; l++) {
+        const NetworkLayer &layer = network.layers[l];
+        conv = std::max(conv, layer.dim_conv), pre = std::max(pre, layer.dim_pre);
+        out = std::max(out, layer.dim_out), x = std::max(x, layer.dim_x);
+        memory.x[l] = l ? own.x[l].reserve(n * layer.dim_x * real) : nullptr;
+        memory.pre[l] = own.pre[l].reserve(n * layer.dim_pre * real);
+    }
+    for (int64_t h = 0; h < network.num_hidden; h++) hidden += 2 * std::max(network.hidden[h].n, network.hidden[h].padded_k);
+    memory.scratch_size = BLOCK * (conv + 2 * pre + out + x + hidden) + pre;
+    memory.scratch = own.scratch.reserve(threads * memory.scratch_size * real);
+    memory.features_stride = out, memory.x_stride = x;
+    if (problem.forces) {
+        memory.features = own.features.reserve(n * out * real);
+        for (int k = 0; k < 2; k++) memory.x_gradients[k] = own.x_gradients[k].reserve(threads * n * x * real);
+        memory.edge_gradients = static_cast<double *>(own.edge_gradients.reserve(threads * n * 12 * 8));
+        divide(own.first, threads, own.share);
+    }
+    memory.first = own.first.data();
+    memory.share = own.share.data();
+    return memory;
+}
+
+void calculate(const NetworkRun &run, const StageKernel *kernels) {
+    const int64_t n = run.problem->num_atoms, layers = run.network->num_layers, threads = run.memory->threads;
+    const int64_t piece = std::max<int64_t>(1, std::min<int64_t>(BLOCK, n / (threads * 4)));
+    const auto pieces = [&](Stage stage, int64_t layer, int64_t size) {
+        run_pieces(int(threads), n, size, [&](int64_t begin, int64_t end, int share) { kernels[stage](run, layer, begin, end, share); });
+    };
+    const auto shares = [&](Stage stage, int64_t layer) {
+        run_shares(int(threads), [&](int t) { kernels[stage](run, layer, run.memory->share[t], run.memory->share[t + 1], t); });
+    };
+    pieces(GEOMETRY, 0, 4 * BLOCK);
+    for (int64_t l = 0; l < layers; l++) pieces(FORWARD_LAYER, l, piece);
+    if (!run.problem->forces) return;
+    for (int64_t l = layers - 1; l >= 0; l--) shares(BACKWARD_LAYER, l);
+    shares(DERIVATIVES, 0);
+    pieces(SUM, 0, 1024);
+}
+
+}  // namespace
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+EXPORT void *network_memory_create() { return new (std::nothrow) OwnedMemory; }
+EXPORT void network_memory_free(void *memory) { delete static_cast<OwnedMemory *>(memory); }
+
+// `level` must be the one that the network's rows are padded for.
+EXPORT int network_run(void *own, const Network *network, const NetworkProblem *problem, int is_double, int level, int threads) {
+    OwnedMemory &memory = *static_cast<OwnedMemory *>(own);
+    try {
+        const Status status = count_edges(*problem, memory.first);
+        if (status != OK || problem->num_atoms == 0) return status;
+        int64_t weights = 0;
+        for (int64_t l = 0; l < network->num_layers; l++) weights += network->layers[l].table_row;
+        const int64_t worth_a_thread = 1 << 18;  // below, waking a thread costs more than it saves
+        const int64_t useful = 1 + problem->num_edges * weights / worth_a_thread;
+        threads = int(std::max<int64_t>(1, std::min({int64_t(threads), useful, problem->num_atoms})));
+        const NetworkMemory pieces = reserve(memory, *network, *problem, is_double ? 8 : 4, threads);
+        calculate(NetworkRun{network, problem, &pieces}, stages(level, is_double));
+    } catch (const std::bad_alloc &) {
+        return OUT_OF_MEMORY;
+    }
+    return OK;
+}

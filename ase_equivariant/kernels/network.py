@@ -1,0 +1,214 @@
+"""The compiled evaluation of a frozen network: its description in C's structs, and the call.
+
+``csrc/network.h`` says what the fields mean; every class here mirrors the struct of its name.
+Who fills them (:mod:`ase_equivariant.potential.frozen`) keeps the arrays alive.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import weakref
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ase_equivariant.kernels.cpu import library
+
+MAX_LAYERS = 64
+MAX_HIDDEN = 15
+_BAD_EDGE, _UNSORTED, _OUT_OF_MEMORY = 1, 2, 3
+
+_int, _double, _pointer = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
+
+
+class LinearBlock(ctypes.Structure):
+    """One irrep of a linear layer."""
+
+    _fields_ = [
+        *((name, _int) for name in ("components", "in_offset", "in_stride", "out_offset", "out_stride")),
+        *((name, _int) for name in ("k", "padded_k", "n")),
+        *((name, _pointer) for name in ("weight", "transposed")),
+    ]
+
+
+class Linear(ctypes.Structure):
+    """A linear layer."""
+
+    _fields_ = [("num_blocks", _int), ("per_species", _int), ("blocks", ctypes.POINTER(LinearBlock))]
+
+
+class NetworkPath(ctypes.Structure):
+    """One product of the convolution."""
+
+    _fields_ = [
+        *((name, _int) for name in ("l1", "l2", "l3", "chunks", "x_offset", "x_stride", "y_offset", "out_offset")),
+        *((name, _int) for name in ("out_stride", "table_offset")),
+        ("couplings", _pointer),
+    ]
+
+
+class GateBlock(ctypes.Structure):
+    """One irrep of a gate: kind 0 silu, 1 tanh, 2 gated."""
+
+    _fields_ = [(name, _int) for name in ("kind", "components", "width", "in_offset", "gate_offset", "out_offset")]
+
+
+class NormBlock(ctypes.Structure):
+    """One segment of a normalized row."""
+
+    _fields_ = [
+        *((name, _int) for name in ("components", "width", "offset")),
+        ("coefficient", _double),
+        ("scale", _pointer),
+    ]
+
+
+class NetworkLayer(ctypes.Structure):
+    """One interaction."""
+
+    _fields_ = [
+        *((name, _int) for name in ("dim_x", "dim_conv", "dim_pre", "dim_out", "num_paths")),
+        ("paths", ctypes.POINTER(NetworkPath)),
+        ("table", _pointer),
+        ("table_row", _int),
+        *((name, Linear) for name in ("linear_in", "linear_out", "self_connection")),
+        *((name, _pointer) for name in ("first_x", "first_pre", "bias")),
+        ("num_norms", _int),
+        ("norms", ctypes.POINTER(NormBlock)),
+        ("norm_epsilon", _double),
+        ("num_gates", _int),
+        ("gates", ctypes.POINTER(GateBlock)),
+    ]
+
+
+class HiddenLayer(ctypes.Structure):
+    """A hidden layer of the read-out."""
+
+    _fields_ = [*((name, _int) for name in ("k", "padded_k", "n")), ("weight", _pointer), ("transposed", _pointer)]
+
+
+class HarmonicStep(ctypes.Structure):
+    """One term of the recursion of spherical harmonics."""
+
+    _fields_ = [("a", _int), ("b", _int), ("m", _int), ("value", _double)]
+
+
+class Network(ctypes.Structure):
+    """A frozen network."""
+
+    _fields_ = [
+        ("num_layers", _int),
+        ("l_max", _int),
+        ("layers", ctypes.POINTER(NetworkLayer)),
+        ("steps_first", _pointer),
+        ("steps", ctypes.POINTER(HarmonicStep)),
+        ("cutoff", _double),
+        ("num_intervals", _int),
+        ("num_hidden", _int),
+        ("hidden", ctypes.POINTER(HiddenLayer)),
+        ("readout_k", _int),
+        ("readout", _pointer),
+        ("scale", _pointer),
+        ("shift", _pointer),
+    ]
+
+
+class _Problem(ctypes.Structure):
+    _fields_ = [
+        ("num_atoms", _int),
+        ("num_edges", _int),
+        *((name, _pointer) for name in ("edge_index", "species", "edge_vectors", "energies", "forces", "virials")),
+    ]
+
+
+def best_level() -> int:
+    """Highest instruction set of the processor: 0 baseline, 1 AVX2, 2 AVX-512; -1 without compiled kernels."""
+    lib = library()
+    return -1 if lib is None else int(lib.conv_best_level())
+
+
+def lanes(level: int, dtype: np.dtype) -> int:
+    """Numbers in one vector."""
+    return (16, 32, 64)[level] // dtype.itemsize
+
+
+class NetworkRunner:
+    """Runs a :class:`Network`; keeps the memory of one calculation for the next. Calls take turns.
+
+    Parameters
+    ----------
+    network : Network
+        Padded for ``level`` and ``dtype``.
+    level : int
+        See :func:`best_level`.
+    dtype : numpy.dtype
+        float32 or float64.
+    """
+
+    def __init__(self, network: Network, level: int, dtype: np.dtype):
+        lib = library()
+        assert lib is not None
+        lib.network_memory_create.restype = _pointer
+        lib.network_memory_free.argtypes = [_pointer]
+        lib.network_memory_free.restype = None
+        lib.network_run.argtypes = [*[_pointer] * 3, *[ctypes.c_int] * 3]
+        memory = lib.network_memory_create()
+        if memory is None:
+            raise MemoryError("no memory for the compiled network")
+        weakref.finalize(self, lib.network_memory_free, memory)
+        self._run, self._memory, self._network = lib.network_run, memory, network
+        self._level, self._is_double = level, dtype.itemsize == 8
+        self._turn = threading.Lock()
+
+    def __call__(
+        self,
+        species: NDArray[np.int64],
+        edge_index: NDArray[np.int64],
+        edge_vectors: NDArray[np.float64],
+        *,
+        forces: bool,
+        virials: bool,
+        threads: int,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64] | None]:
+        """Energies (N,), forces (N, 3) and virials (N, 3, 3) of atoms; None where not asked for.
+
+        Parameters
+        ----------
+        species : numpy.ndarray
+            (N,) indices into the model's species.
+        edge_index : numpy.ndarray
+            (2, E), sorted by centre.
+        edge_vectors : numpy.ndarray
+            (E, 3) Å.
+
+        Raises
+        ------
+        IndexError, ValueError, MemoryError
+            If an edge names an atom that is not there, edges are not sorted, or memory is short.
+        """
+        n, e = len(species), edge_index.shape[1]
+        species = np.ascontiguousarray(species, dtype=np.int64)
+        edge_index = np.ascontiguousarray(edge_index, dtype=np.int64)
+        edge_vectors = np.ascontiguousarray(edge_vectors, dtype=np.float64)
+        energies = np.empty(n)
+        force_array = np.empty((n, 3)) if forces or virials else None
+        virial_array = np.empty((n, 3, 3)) if virials else None
+        arrays = (edge_index, species, edge_vectors, energies, force_array, virial_array)
+        problem = _Problem(n, e, *(None if array is None else array.ctypes.data for array in arrays))
+        with self._turn:
+            status = self._run(
+                self._memory,
+                ctypes.byref(self._network),
+                ctypes.byref(problem),
+                self._is_double,
+                self._level,
+                threads,
+            )
+        if status == _BAD_EDGE:
+            raise IndexError(f"edge_index holds atoms beyond 0 to {n - 1}")
+        if status == _UNSORTED:
+            raise ValueError("edge_index is not sorted by centre (its row 0)")
+        if status == _OUT_OF_MEMORY:
+            raise MemoryError(f"no memory for {n} atoms with {e} edges")
+        return energies, force_array, virial_array

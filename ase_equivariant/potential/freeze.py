@@ -1,0 +1,295 @@
+"""A potential with fixed weights as the structs and arrays that the compiled code reads."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from copy import deepcopy
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ase_equivariant.architectures.nequip import NequIP, NequIPLayer
+from ase_equivariant.irreps import Irrep, blocks, clebsch_gordan
+from ase_equivariant.kernels import network as native
+from ase_equivariant.nn.linear import Linear, SpeciesLinear
+from ase_equivariant.nn.norm import EquivariantRMSNorm
+from ase_equivariant.potential.padding import PaddedRow, pad_row
+from ase_equivariant.potential.potential import Potential
+from ase_equivariant.potential.tabulate import RadialTable, TabulationError, knot_unit, tabulate
+
+L_MAX = 4
+# Relative errors of tabulated weights and of their slopes: below the rounding of each precision's arithmetic.
+_BOUNDS = {torch.float32: (3e-8, 3e-6), torch.float64: (1e-11, 1e-9)}
+_DEGREE = {torch.float32: 3, torch.float64: 5}
+_MAX_INTERVALS = 8192
+_EVEN = Irrep(0, 1)
+
+
+class NotFreezableError(ValueError):
+    """The compiled code cannot represent this potential; the message says why."""
+
+
+def refuse_unsupported(potential: Potential, dtype: torch.dtype) -> None:
+    """Raise :class:`NotFreezableError` unless the compiled code can evaluate the potential in this precision."""
+    if native.best_level() < 0:
+        raise NotFreezableError("there are no compiled kernels")
+    if potential.device.type != "cpu" or dtype not in _BOUNDS:
+        raise NotFreezableError(
+            f"compiled code runs on the CPU in float32 or float64, not {dtype} on {potential.device}"
+        )
+    if type(potential.network) is not NequIP:
+        raise NotFreezableError(f"there is no compiled code for {type(potential.network).__name__}")
+    degrees = [ir.l for layer in _layers(potential.network) for _, ir in layer.convolution.plan.irreps_out]
+    if max([potential.network.config.l_max, *degrees]) > L_MAX:
+        raise NotFreezableError(f"degrees above {L_MAX} have no compiled code")
+    if len(potential.network.layers) > native.MAX_LAYERS or len(potential.readout.mlp.weights) > native.MAX_HIDDEN:
+        raise NotFreezableError(f"compiled code takes up to {native.MAX_LAYERS} layers")
+
+
+def _layers(network: NequIP) -> list[NequIPLayer]:
+    return cast("list[NequIPLayer]", list(network.layers))
+
+
+class NetworkBuilder:
+    """Fills the structs of ``csrc/network.h``; must live as long as they are used."""
+
+    def __init__(self, potential: Potential, dtype: torch.dtype, level: int):
+        network = potential.network
+        self.real = np.dtype(str(dtype).removeprefix("torch."))
+        self.lanes = native.lanes(level, self.real)
+        self.kept: list[Any] = []
+        self.tables: list[
+            NDArray
+        ] = []  # (intervals, chunks, coefficients, lanes) of each layer, as the code reads them
+        self.config = network.config
+        double = deepcopy(potential).to(torch.float64).requires_grad_(False)
+        tables = self._tables(double.network, dtype)
+        layers = (native.NetworkLayer * len(network.layers))()
+        input_row: PaddedRow | None = None
+        for k, layer in enumerate(_layers(double.network)):
+            input_row = self._layer(layers[k], double.network, layer, tables[k], input_row)
+        assert input_row is not None
+        steps, first = self._harmonics(double.network)
+        hidden, last = self._readout(double, input_row)
+        self.network = native.Network(
+            num_layers=len(layers),
+            l_max=self.config.l_max,
+            layers=layers,
+            steps_first=self._keep(np.asarray(first, dtype=np.int64)),
+            steps=steps,
+            cutoff=self.config.cutoff,
+            num_intervals=self.num_intervals,
+            num_hidden=len(hidden),
+            hidden=hidden,
+            readout_k=len(last),
+            readout=self._array(last),
+            scale=self._keep(potential.scaling.scale.numpy().copy()),
+            shift=self._keep(potential.scaling.shift.numpy().copy()),
+        )
+        self.kept += [layers, steps, hidden]
+
+    def _keep(self, array: NDArray) -> int:
+        """Address of an array that is kept."""
+        array = np.ascontiguousarray(array)
+        self.kept.append(array)
+        return array.ctypes.data
+
+    def _array(self, values: NDArray) -> int:
+        """Address of the values in the network's precision."""
+        return self._keep(np.asarray(values).astype(self.real))
+
+    def _structs(self, kind: type[ctypes.Structure], items: list[Any]) -> Any:
+        array = (kind * len(items))(*items)
+        self.kept.append(array)
+        return array
+
+    def _tables(self, network: NequIP, dtype: torch.dtype) -> list[RadialTable]:
+        """Tables of all layers with as many intervals as the error bound takes."""
+        config, (value_bound, slope_bound) = self.config, _BOUNDS[dtype]
+        breakpoints = (config.xplor_onset,) if config.cutoff_function == "xplor" and config.xplor_onset else ()
+        try:
+            unit = knot_unit(config.cutoff, breakpoints)
+        except TabulationError as error:
+            raise NotFreezableError(f"the radial functions cannot be tabulated: {error}") from None
+        intervals = unit * math.ceil(256 / unit)
+        while True:
+            tables = []
+            for layer in _layers(network):
+
+                def radial(r: Tensor, layer: NequIPLayer = layer) -> Tensor:
+                    return layer.convolution.radial(network.basis(r) * network.cutoff(r).unsqueeze(1))
+
+                tables.append(tabulate(radial, config.cutoff, intervals, _DEGREE[dtype], breakpoints))
+                if tables[-1].value_error > value_bound or tables[-1].slope_error > slope_bound:
+                    break
+            else:
+                self.num_intervals = intervals
+                self.table_error = (max(t.value_error for t in tables), max(t.slope_error for t in tables))
+                return tables
+            intervals *= 2
+            if intervals > _MAX_INTERVALS:
+                raise NotFreezableError(
+                    f"the radial functions change too fast for a table of {_MAX_INTERVALS} intervals "
+                    f"(relative errors {tables[-1].value_error:.1e}, {tables[-1].slope_error:.1e})"
+                )
+
+    def _layer(
+        self,
+        target: native.NetworkLayer,
+        network: NequIP,
+        layer: NequIPLayer,
+        table: RadialTable,
+        input_row: PaddedRow | None,
+    ) -> PaddedRow:
+        """Describe one interaction; returns the layout of its result."""
+        plan, gate = layer.convolution.plan, layer.gate
+        x_row = pad_row(blocks(plan.irreps_in), self.lanes)
+        conv_segments: dict[Irrep, list[int]] = {}
+        for path in sorted(plan.paths, key=lambda path: path.channel_offset):
+            conv_segments.setdefault(path.out.irrep, []).append(path.source.mul)
+        conv_row = pad_row(blocks(plan.irreps_out), self.lanes, conv_segments)
+        gated = [block.mul for block in blocks(gate.irreps_out) if block.l > 0]
+        pre_row = pad_row(blocks(gate.irreps_in), self.lanes, {_EVEN: [gate.num_scalars, *gated]})
+        out_row = pad_row(blocks(gate.irreps_out), self.lanes)
+
+        target.dim_x, target.dim_conv, target.dim_pre, target.dim_out = (
+            x_row.dim,
+            conv_row.dim,
+            pre_row.dim,
+            out_row.dim,
+        )
+        self._paths(target, layer, table, x_row, conv_row)
+        target.linear_out = self._linear(
+            layer.convolution.linear_out, conv_row, pre_row, layer.convolution.normalization
+        )
+        connection = layer.species_connection if layer.species_connection is not None else layer.linear_connection
+        if input_row is None:
+            self._first_layer(target, network, layer, connection, x_row, pre_row)
+        else:
+            target.linear_in = self._linear(layer.convolution.linear_in, input_row, x_row)
+            if connection is not None:
+                target.self_connection = self._linear(connection, input_row, pre_row)
+        self._norm(target, layer, pre_row)
+        self._gate(target, layer, pre_row, out_row)
+        return out_row
+
+    def _first_layer(
+        self,
+        target: native.NetworkLayer,
+        network: NequIP,
+        layer: NequIPLayer,
+        connection: Any,
+        x_row: PaddedRow,
+        pre_row: PaddedRow,
+    ) -> None:
+        """What depends on the species alone is computed here once."""
+        embedding = network.embedding
+        target.first_x = self._array(x_row.pad(layer.convolution.linear_in(embedding).numpy()))
+        if connection is not None:
+            groups = [(s, torch.tensor([s])) for s in range(len(embedding))]
+            own = connection(embedding, groups) if isinstance(connection, SpeciesLinear) else connection(embedding)
+            target.first_pre = self._array(pre_row.pad(own.numpy()))
+
+    def _paths(
+        self, target: native.NetworkLayer, layer: NequIPLayer, table: RadialTable, x_row: PaddedRow, conv_row: PaddedRow
+    ) -> None:
+        plan, paths, columns, offset = layer.convolution.plan, [], [], 0
+        degree = table.coefficients.shape[1] - 1
+        for path in plan.paths:
+            source, out = x_row[path.source.irrep], conv_row[path.out.irrep]
+            l1, l2, l3 = path.source.l, path.harmonic.l, path.out.l
+            couplings = math.sqrt(2 * l3 + 1) * clebsch_gordan(l1, l2, l3).numpy()
+            chunks = source.width // self.lanes
+            paths.append(
+                native.NetworkPath(
+                    l1, l2, l3, chunks, source.offset, source.width, path.harmonic.offset,
+                    out.offset + int(out.columns[path.channel_offset]), out.width, offset, self._array(couplings),
+                )
+            )  # fmt: skip
+            padded = np.full(source.width, plan.num_weights)  # points at a column of zeros
+            padded[: path.source.mul] = path.weight_offset + np.arange(path.source.mul)
+            columns.append(padded)
+            offset += chunks * (degree + 1) * self.lanes
+        weights = np.concatenate([table.coefficients, np.zeros_like(table.coefficients[:, :, :1])], axis=2)
+        chosen = weights.astype(self.real)[:, :, np.concatenate(columns)]
+        chosen = chosen.reshape(len(weights), degree + 1, -1, self.lanes).transpose(0, 2, 1, 3)
+        target.num_paths, target.paths = len(paths), self._structs(native.NetworkPath, paths)
+        target.table, target.table_row = self._keep(chosen), offset
+        self.tables.append(self.kept[-1])
+
+    def _linear(
+        self, linear: Linear | SpeciesLinear, row_in: PaddedRow, row_out: PaddedRow, factor: float = 1.0
+    ) -> native.Linear:
+        """A layer with its matrices, and their transposes, in padded form, fan-in and ``factor`` multiplied in."""
+        described = []
+        species = linear.num_species if isinstance(linear, SpeciesLinear) else 1
+        for source, out in linear.matches:
+            if source is None:
+                continue
+            rows, columns = row_in[source.irrep], row_out[out.irrep]
+            weight = linear.weights[str(out.irrep)].numpy().reshape(species, source.mul, out.mul)
+            padded = np.zeros((species, rows.width, columns.width))
+            padded[:, rows.columns[:, None], columns.columns] = weight * (factor / math.sqrt(source.mul * species))
+            described.append(
+                native.LinearBlock(
+                    rows.components, rows.offset, rows.width, columns.offset, columns.width,
+                    rows.width, rows.width, columns.width, self._array(padded), self._array(padded.transpose(0, 2, 1)),
+                )
+            )  # fmt: skip
+        per_species = isinstance(linear, SpeciesLinear)
+        return native.Linear(len(described), per_species, self._structs(native.LinearBlock, described))
+
+    def _norm(self, target: native.NetworkLayer, layer: NequIPLayer, pre_row: PaddedRow) -> None:
+        if self.config.norm == "none":
+            return
+        norm, described = cast(EquivariantRMSNorm, layer.norm), []
+        for padded, scale in zip(pre_row.blocks, norm.scales, strict=True):
+            wide = np.zeros(padded.width)
+            wide[padded.columns] = scale.numpy()
+            coefficient = 1 / (len(norm.blocks) * padded.block.mul * padded.components)
+            described.append(
+                native.NormBlock(padded.components, padded.width, padded.offset, coefficient, self._array(wide))
+            )
+        target.num_norms, target.norms = len(described), self._structs(native.NormBlock, described)
+        target.norm_epsilon = norm.epsilon
+
+    def _gate(self, target: native.NetworkLayer, layer: NequIPLayer, pre_row: PaddedRow, out_row: PaddedRow) -> None:
+        described = []
+        gates = pre_row[_EVEN].offset + -(-layer.gate.num_scalars // self.lanes) * self.lanes
+        for out in out_row.blocks:
+            source = pre_row[out.block.irrep]
+            kind = 2 if out.block.l > 0 else 0 if out.block.p == 1 else 1
+            described.append(
+                native.GateBlock(kind, out.components, out.width, source.offset, gates if kind == 2 else 0, out.offset)
+            )
+            gates += out.width if kind == 2 else 0
+        target.num_gates, target.gates = len(described), self._structs(native.GateBlock, described)
+
+    def _harmonics(self, network: NequIP) -> tuple[Any, list[int]]:
+        """Non-zero terms of the recursion of :class:`~ase_equivariant.nn.angular.SphericalHarmonics`."""
+        terms, first = [], [0]
+        for l in range(2, self.config.l_max + 1):  # noqa: E741
+            step = getattr(network.harmonics, f"step_{l}").reshape(3, 2 * l - 1, 2 * l + 1)
+            for a, b, m in torch.nonzero(step.abs() > 1e-14).tolist():
+                terms.append(native.HarmonicStep(a, b, m, float(step[a, b, m])))
+            first.append(len(terms))
+        return (native.HarmonicStep * len(terms))(*terms), first
+
+    def _readout(self, potential: Potential, features: PaddedRow) -> tuple[Any, NDArray[np.float64]]:
+        """Hidden layers, and the vector that gives the energy, padded."""
+        scalars = features[_EVEN]
+        weights = [weight.numpy() / math.sqrt(weight.shape[0]) for weight in potential.readout.mlp.weights]
+        rows, height, hidden = scalars.positions()[0], features.dim, []
+        for weight in weights[:-1]:
+            width = -(-weight.shape[1] // self.lanes) * self.lanes
+            padded = np.zeros((height, width))
+            padded[rows, : weight.shape[1]] = weight
+            hidden.append(native.HiddenLayer(height, height, width, self._array(padded), self._array(padded.T)))
+            rows, height = np.arange(weight.shape[1]), width
+        last = np.zeros(height)
+        last[rows] = weights[-1][:, 0]
+        return (native.HiddenLayer * len(hidden))(*hidden), last

@@ -1,0 +1,102 @@
+"""The compiled evaluation is compared with the eager model by itself, and given up loudly if it is wrong."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk, molecule
+
+from ase_equivariant import EquivariantCalculator
+from ase_equivariant.graph.convert import atoms_to_graph
+from ase_equivariant.kernels import network as native
+from ase_equivariant.potential.fast_path import FastPath
+from ase_equivariant.potential.verification import neighbourhood, verify
+
+pytestmark = pytest.mark.skipif(native.best_level() < 0, reason="no compiled kernels: there is no C++ compiler")
+
+
+def ethanol():
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.05, seed=1)
+    return atoms
+
+
+def spoil(calc):
+    """Change one weight of the compiled network behind everybody's back, as a miscompiled kernel would."""
+    calc._fast.compiled._builder.tables[0][:, :, 0, :] *= 1.001
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_results_are_those_of_the_eager_calculator(small_potential, dtype, check):
+    fast, eager = (EquivariantCalculator(small_potential, dtype=dtype, fast=fast) for fast in (True, False))
+    assert fast.is_fast
+    assert not eager.is_fast
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.1, seed=1)
+    for name in ("energy", "energies", "forces", "stress", "stresses"):
+        a, b = (np.asarray(calc.get_property(name, atoms)) for calc in (fast, eager))
+        check(
+            f"fast calculator = eager, {dtype}: {name}",
+            float(np.abs(a - b).max()),
+            1e-8 if dtype == "float64" else 2e-3,
+        )
+
+
+def test_verify_reports_and_passes(small_potential):
+    calc = EquivariantCalculator(small_potential, dtype="float32")
+    with pytest.raises(ValueError, match="no structure yet"):
+        calc.verify()
+    calc.get_forces(ethanol())
+    report = calc.verify()
+    assert report.passed
+    assert report.num_atoms == 9
+    assert 0 < report.forces < 1e-4
+    assert "on 9 atoms: energies" in str(report)
+
+
+def test_a_wrong_fast_path_is_found_and_given_up(small_potential):
+    calc, eager = (EquivariantCalculator(small_potential, fast=fast) for fast in (True, False))
+    spoil(calc)
+    with pytest.warns(RuntimeWarning, match="fast evaluation of this model is wrong here"):
+        forces = calc.get_forces(ethanol())
+    assert not calc.is_fast
+    np.testing.assert_array_equal(forces, eager.get_forces(ethanol()))
+    with pytest.raises(ValueError, match="evaluates its model eagerly"):
+        calc.verify()
+
+
+def test_new_elements_are_verified_anew(small_potential):
+    calc = EquivariantCalculator(small_potential)
+    calc.get_forces(ethanol())
+    spoil(calc)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calc.get_forces(molecule("CH3CH2OCH3"))  # the same elements: not looked at again
+    with pytest.warns(RuntimeWarning, match="is wrong here"):
+        calc.get_forces(molecule("H2O"))
+
+
+def test_a_large_structure_is_verified_on_a_neighbourhood(small_potential):
+    atoms = bulk("Si", cubic=True) * (4, 4, 4)
+    graph = atoms_to_graph(atoms, small_potential.cutoff)
+    part = neighbourhood(graph, 100)
+    assert part.num_atoms == 100
+    assert 200 < part.num_edges < graph.num_edges
+    assert bool((part.edge_index[0][1:] >= part.edge_index[0][:-1]).all())
+    degree = torch.bincount(part.edge_index[0], minlength=100)
+    assert int(degree.max()) == graph.num_edges // graph.num_atoms  # somebody has all its neighbours
+    fast = FastPath(small_potential, torch.float64)
+    assert verify(fast.for_graph(graph), small_potential, graph, 100).num_atoms == 100
+    assert fast.check(graph, None).num_atoms == len(atoms)
+
+
+def test_pickle_and_deepcopy_keep_the_calculator_fast(small_potential):
+    import copy
+    import pickle
+
+    calc = EquivariantCalculator(small_potential)
+    expected = calc.get_forces(ethanol())
+    for other in (copy.deepcopy(calc), pickle.loads(pickle.dumps(calc))):
+        assert other.is_fast
+        np.testing.assert_array_equal(other.get_forces(ethanol()), expected)
