@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ase_equivariant.config import Config
 from ase_equivariant.irreps import Irreps, merge
+from ase_equivariant.kernels import Constants
 from ase_equivariant.nn.angular import SphericalHarmonics
 from ase_equivariant.nn.convolution import Convolution
 from ase_equivariant.nn.gate import Gate
@@ -47,10 +48,19 @@ class NequIPConfig(Config):
         Hidden widths of the radial networks.
     cutoff_function : {"polynomial", "xplor"}
         Smooth cutoff, with ``polynomial_p`` or ``xplor_onset`` (Å).
+    pair_cutoffs : dict or None
+        Shorter cutoffs (Å) of some pairs, ``{centre: {neighbour: cutoff}}`` by chemical symbol; the
+        others have ``cutoff``. Radial functions are those of the distance stretched by cutoff / pair cutoff.
     avg_num_neighbors : float or None
         Normalization of the sum over neighbours; training fills it in from the data.
+    neighbors_per_species : dict or None
+        Further normalization by the species that sends: messages of a neighbour are divided by the
+        root of its species' number, as NequIP does if ``avg_num_neighbors`` is given per type.
     self_connection : {"species", "linear", "none"}
         Skip connection with one matrix per species (NequIP), one for all (SevenNet-l3i5), or none.
+    first_self_connection : bool
+        Whether the first layer has it, too. Without, an atom with no neighbours within the
+        cutoff has exactly its species' shift as energy.
     norm : {"none", "rms"}
         Equivariant RMS normalization before each gate.
     """
@@ -69,8 +79,11 @@ class NequIPConfig(Config):
     cutoff_function: Literal["polynomial", "xplor"] = "polynomial"
     polynomial_p: float = Field(default=6.0, ge=2)
     xplor_onset: float | None = Field(default=None, ge=0)
+    pair_cutoffs: dict[str, dict[str, Annotated[float, Field(gt=0)]]] | None = None
     avg_num_neighbors: float | None = Field(default=None, gt=0)
+    neighbors_per_species: dict[str, Annotated[float, Field(gt=0)]] | None = None
     self_connection: Literal["species", "linear", "none"] = "species"
+    first_self_connection: bool = True
     norm: Literal["none", "rms"] = "none"
 
     @field_validator("species")
@@ -105,6 +118,13 @@ class NequIPConfig(Config):
             raise ValueError("parity = false needs even irreps only (such as '32x0e+32x1e'); found odd ones")
         if self.cutoff_function == "xplor" and (self.xplor_onset is None or self.xplor_onset >= self.cutoff):
             raise ValueError("cutoff_function = 'xplor' needs xplor_onset below the cutoff")
+        if self.neighbors_per_species is not None and set(self.neighbors_per_species) != set(self.species):
+            raise ValueError(f"neighbors_per_species needs one number for each of {', '.join(self.species)}")
+        for centre, row in (self.pair_cutoffs or {}).items():
+            if unknown := [symbol for symbol in (centre, *row) if symbol not in self.species]:
+                raise ValueError(f"pair_cutoffs names {unknown[0]}, which is not among the species")
+            if (longest := max(row.values(), default=0.0)) > self.cutoff:
+                raise ValueError(f"pair_cutoffs has {longest} Å for {centre}, above the cutoff of {self.cutoff} Å")
         return self
 
     def layer_irreps(self) -> tuple[Irreps, ...]:
@@ -114,11 +134,24 @@ class NequIPConfig(Config):
         hidden = merge(Irreps(self.irreps_hidden))
         return (*[hidden] * (self.num_layers - 1), Irreps([(hidden.count("0e"), (0, 1))]))
 
+    def pair_cutoff_matrix(self) -> Tensor:
+        """Cutoff of every pair of species in Å, (n_species, n_species) float64: rows the centre, columns the neighbour."""
+        pairs = self.pair_cutoffs or {}
+        rows = [[pairs.get(a, {}).get(b, self.cutoff) for b in self.species] for a in self.species]
+        return torch.tensor(rows, dtype=torch.float64)
+
 
 class NequIPLayer(nn.Module):
     """One interaction: ``x ← gate(norm(convolution(x) + self-connection(x)))``."""
 
-    def __init__(self, config: NequIPConfig, irreps_in: Irreps, irreps_sh: Irreps, irreps_hidden: Irreps):
+    def __init__(
+        self,
+        config: NequIPConfig,
+        irreps_in: Irreps,
+        irreps_sh: Irreps,
+        irreps_hidden: Irreps,
+        self_connection: Literal["species", "linear", "none"],
+    ):
         super().__init__()
         reached = {ir for _, a in irreps_in for _, b in irreps_sh for ir in a * b}
         self.gate = Gate(Irreps([(mul, ir) for mul, ir in irreps_hidden if ir in reached]))
@@ -132,9 +165,9 @@ class NequIPLayer(nn.Module):
             config.avg_num_neighbors or 1.0,
         )
         self.species_connection = self.linear_connection = None
-        if config.self_connection == "species":
+        if self_connection == "species":
             self.species_connection = SpeciesLinear(irreps_in, irreps_conv, len(config.species))
-        elif config.self_connection == "linear":
+        elif self_connection == "linear":
             self.linear_connection = Linear(irreps_in, irreps_conv)
         self.norm = EquivariantRMSNorm(irreps_conv) if config.norm == "rms" else nn.Identity()
 
@@ -146,6 +179,20 @@ class NequIPLayer(nn.Module):
         elif self.linear_connection is not None:
             y = y + self.linear_connection(x)
         return self.gate(self.norm(y))
+
+
+class SpeciesFactors(Constants):
+    """What depends on the species at the ends of an edge: how distances stretch and how messages are divided."""
+
+    stretch: Tensor
+    sender: Tensor
+
+    def __init__(self, config: NequIPConfig):
+        super().__init__()
+        self.add_constant("stretch", config.cutoff / config.pair_cutoff_matrix())
+        numbers = config.neighbors_per_species or dict.fromkeys(config.species, 1.0)
+        numbers_in_order = torch.tensor([numbers[symbol] for symbol in config.species], dtype=torch.float64)
+        self.add_constant("sender", numbers_in_order.rsqrt())
 
 
 class NequIP(nn.Module):
@@ -166,6 +213,7 @@ class NequIP(nn.Module):
         super().__init__()
         self.config = config
         self.harmonics = SphericalHarmonics(config.l_max, config.parity)
+        self.factors = SpeciesFactors(config)
         self.basis = BesselBasis(config.cutoff, config.num_radial, config.trainable_radial)
         if config.cutoff_function == "polynomial":
             self.cutoff: nn.Module = PolynomialCutoff(config.cutoff, config.polynomial_p)
@@ -175,8 +223,9 @@ class NequIP(nn.Module):
         irreps = Irreps([(config.num_embedding or per_layer[0].count("0e"), (0, 1))])
         self.embedding = nn.Parameter(torch.randn(len(config.species), irreps.dim, dtype=torch.float64))
         self.layers = nn.ModuleList()
-        for hidden in per_layer:
-            layer = NequIPLayer(config, irreps, self.harmonics.irreps, hidden)
+        for k, hidden in enumerate(per_layer):
+            connection = config.self_connection if k or config.first_self_connection else "none"
+            layer = NequIPLayer(config, irreps, self.harmonics.irreps, hidden, connection)
             self.layers.append(layer)
             irreps = layer.irreps_out
         self.irreps_out = irreps
@@ -200,6 +249,10 @@ class NequIP(nn.Module):
         """
         r = torch.linalg.vector_norm(edge_vectors, dim=1)
         harmonics = self.harmonics(edge_vectors / r.unsqueeze(1))
+        if self.config.pair_cutoffs:
+            r = r * self.factors.stretch[species[edge_index[0]], species[edge_index[1]]]
+        if self.config.neighbors_per_species:  # the product with the harmonics is linear in them
+            harmonics = harmonics * self.factors.sender[species[edge_index[1]]].unsqueeze(1)
         basis = self.basis(r) * self.cutoff(r).unsqueeze(1)
         groups = group_by_species(species)
         x = self.embedding.index_select(0, species)

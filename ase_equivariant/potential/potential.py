@@ -21,7 +21,7 @@ from ase_equivariant.potential.derivatives import (
     virial_from_nodes,
 )
 from ase_equivariant.potential.readouts import EnergyReadout, sum_over_structures
-from ase_equivariant.potential.repulsion import ZBL
+from ase_equivariant.potential.repulsion import ZBL, EnvelopedZBL
 from ase_equivariant.potential.scaling import Scaling
 
 
@@ -53,6 +53,9 @@ class PotentialConfig(Config):
     zbl : bool
         Whether to add the ZBL nuclear repulsion, switched off between ``zbl_inner`` and
         ``zbl_outer`` (Å).
+    zbl_envelope_p : float or None
+        Exponent of a polynomial envelope up to the network's cutoff that takes the place of
+        that switch, as in NequIP.
     """
 
     architecture: NequIPConfig
@@ -60,10 +63,12 @@ class PotentialConfig(Config):
     zbl: bool = False
     zbl_inner: float = Field(default=0.5, gt=0)
     zbl_outer: float = Field(default=1.2, gt=0)
+    zbl_envelope_p: float | None = Field(default=None, ge=2)
 
     @model_validator(mode="after")
     def _consistent(self) -> PotentialConfig:
-        if self.zbl and not self.zbl_inner < self.zbl_outer <= self.architecture.cutoff:
+        switched = self.zbl and self.zbl_envelope_p is None
+        if switched and not self.zbl_inner < self.zbl_outer <= self.architecture.cutoff:
             raise ValueError(
                 f"ZBL switches from {self.zbl_inner} to {self.zbl_outer} Å: "
                 f"choose zbl_inner < zbl_outer <= cutoff ({self.architecture.cutoff} Å)"
@@ -108,10 +113,7 @@ class Potential(nn.Module):
         self.readout = EnergyReadout(self.network.irreps_out, config.readout_hidden)
         self.scaling = Scaling(len(species))
         self.species_table = _SpeciesTable(species)
-        self.repulsion = None
-        if config.zbl:
-            numbers = torch.tensor([atomic_numbers[symbol] for symbol in species])
-            self.repulsion = ZBL(numbers, config.zbl_inner, config.zbl_outer)
+        self.repulsion = _repulsion(config) if config.zbl else None
 
     @property
     def species(self) -> tuple[str, ...]:
@@ -190,6 +192,14 @@ class Potential(nn.Module):
                 f"this model does not know {', '.join(unknown)}: it was made for {', '.join(self.species)}"
             )
         return species
+
+
+def _repulsion(config: PotentialConfig) -> ZBL | EnvelopedZBL:
+    network = config.architecture
+    numbers = torch.tensor([atomic_numbers[symbol] for symbol in network.species])
+    if config.zbl_envelope_p is None:
+        return ZBL(numbers, config.zbl_inner, config.zbl_outer)
+    return EnvelopedZBL(numbers, network.pair_cutoff_matrix(), config.zbl_envelope_p)
 
 
 def _virial_and_stress(gradients: Tensor, graph: AtomicGraph) -> Prediction:

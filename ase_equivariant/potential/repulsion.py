@@ -7,8 +7,10 @@ from ase.units import _e, _eps0
 from torch import Tensor
 
 from ase_equivariant.kernels import Constants
+from ase_equivariant.nn.radial import PolynomialCutoff
 
 _COULOMB = _e / (4 * torch.pi * _eps0) * 1e10  # e²/(4πε₀) in eV·Å
+COULOMB_IN_LAMMPS = 14.399645  # eV·Å, as its metal units have it
 _AMPLITUDES = (0.18175, 0.50986, 0.28022, 0.02817)
 _DECAYS = (3.19980, 0.94229, 0.40290, 0.20162)
 
@@ -59,11 +61,44 @@ class ZBL(Constants):
         return r.new_zeros(species.shape[0]).index_add(0, edge_index[0], 0.5 * pair)
 
 
-def _zbl(z_i: Tensor, z_j: Tensor, r: Tensor) -> Tensor:
+class EnvelopedZBL(Constants):
+    """``E_ij = e²/(4πε₀) Z_i Z_j / r · φ(r/a) · u_p(r / cutoff_ij)``, NequIP's form of the repulsion.
+
+    u_p is the polynomial envelope of :class:`~ase_equivariant.nn.radial.PolynomialCutoff`: the
+    repulsion is weakened at all distances and ends at the network's cutoff. The constant is LAMMPS'.
+
+    Parameters
+    ----------
+    atomic_numbers : Tensor
+        (n_species,) nuclear charges in the model's order.
+    pair_cutoffs : Tensor
+        (n_species, n_species) Å; rows are the species of the centre.
+    p : float
+        Exponent of the envelope.
+    """
+
+    charges: Tensor
+    inverse_cutoffs: Tensor
+
+    def __init__(self, atomic_numbers: Tensor, pair_cutoffs: Tensor, p: float):
+        super().__init__()
+        self.add_constant("charges", atomic_numbers.to(torch.float64))
+        self.add_constant("inverse_cutoffs", pair_cutoffs.reciprocal())
+        self.envelope = PolynomialCutoff(1.0, p)
+
+    def forward(self, species: Tensor, edge_index: Tensor, r: Tensor) -> Tensor:
+        """Energy of every atom, (N,) eV in the dtype of ``r`` (E,): half of each directed edge."""
+        i, j = species[edge_index[0]], species[edge_index[1]]
+        pair = _zbl(self.charges[i], self.charges[j], r, COULOMB_IN_LAMMPS)
+        pair = pair * self.envelope(r * self.inverse_cutoffs[i, j])
+        return r.new_zeros(species.shape[0]).index_add(0, edge_index[0], 0.5 * pair)
+
+
+def _zbl(z_i: Tensor, z_j: Tensor, r: Tensor, coulomb: float = _COULOMB) -> Tensor:
     """Bare ZBL energy of a pair in eV; charges and distances broadcast."""
     x = r * (z_i.pow(0.23) + z_j.pow(0.23)) / 0.46850
     screening = sum(c * torch.exp(-d * x) for c, d in zip(_AMPLITUDES, _DECAYS, strict=True))
-    return _COULOMB * z_i * z_j / r * screening
+    return coulomb * z_i * z_j / r * screening
 
 
 def _unswitched(z_i: Tensor, z_j: Tensor, inner: float, outer: float) -> tuple[Tensor, Tensor, Tensor]:
