@@ -40,6 +40,9 @@ class NequIPConfig(Config):
         Channels of the species embedding; default as many as ``irreps_hidden`` has even scalars.
     parity : bool
         Whether inversion is a symmetry: if not, every irrep must be even, as in SevenNet.
+    solid_harmonics : bool
+        Whether to take harmonics of the edge vector itself, r^l Y_l, in place of its direction's, as
+        SevenNet-0 does.
     num_radial : int
         Bessel functions.
     trainable_radial : bool
@@ -61,6 +64,9 @@ class NequIPConfig(Config):
     first_self_connection : bool
         Whether the first layer has it, too. Without, an atom with no neighbours within the
         cutoff has exactly its species' shift as energy.
+    scalar_bias : bool
+        Whether the linear maps before and after the convolution add a constant to even scalars, as
+        SevenNet's multi-fidelity models do.
     norm : {"none", "rms"}
         Equivariant RMS normalization before each gate.
     """
@@ -73,6 +79,7 @@ class NequIPConfig(Config):
     irreps_hidden: str | tuple[str, ...] = "32x0e+32x1o+32x2e"
     num_embedding: int | None = Field(default=None, ge=1)
     parity: bool = True
+    solid_harmonics: bool = False
     num_radial: int = Field(default=8, ge=1)
     trainable_radial: bool = True
     radial_hidden: tuple[Annotated[int, Field(ge=1)], ...] = (64, 64)
@@ -84,6 +91,7 @@ class NequIPConfig(Config):
     neighbors_per_species: dict[str, Annotated[float, Field(gt=0)]] | None = None
     self_connection: Literal["species", "linear", "none"] = "species"
     first_self_connection: bool = True
+    scalar_bias: bool = False
     norm: Literal["none", "rms"] = "none"
 
     @field_validator("species")
@@ -118,6 +126,8 @@ class NequIPConfig(Config):
             raise ValueError("parity = false needs even irreps only (such as '32x0e+32x1e'); found odd ones")
         if self.cutoff_function == "xplor" and (self.xplor_onset is None or self.xplor_onset >= self.cutoff):
             raise ValueError("cutoff_function = 'xplor' needs xplor_onset below the cutoff")
+        if self.solid_harmonics and self.pair_cutoffs:
+            raise ValueError("solid_harmonics and pair_cutoffs cannot be combined: leave out one of them")
         if self.neighbors_per_species is not None and set(self.neighbors_per_species) != set(self.species):
             raise ValueError(f"neighbors_per_species needs one number for each of {', '.join(self.species)}")
         for centre, row in (self.pair_cutoffs or {}).items():
@@ -135,7 +145,7 @@ class NequIPConfig(Config):
         return (*[hidden] * (self.num_layers - 1), Irreps([(hidden.count("0e"), (0, 1))]))
 
     def pair_cutoff_matrix(self) -> Tensor:
-        """Cutoff of every pair of species in Å, (n_species, n_species) float64: rows the centre, columns the neighbour."""
+        """Cutoff of every pair of species in Å, (n_species, n_species) float64: centre, neighbour."""
         pairs = self.pair_cutoffs or {}
         rows = [[pairs.get(a, {}).get(b, self.cutoff) for b in self.species] for a in self.species]
         return torch.tensor(rows, dtype=torch.float64)
@@ -163,6 +173,7 @@ class NequIPLayer(nn.Module):
             irreps_conv,
             [config.num_radial, *config.radial_hidden],
             config.avg_num_neighbors or 1.0,
+            config.scalar_bias,
         )
         self.species_connection = self.linear_connection = None
         if self_connection == "species":
@@ -199,7 +210,7 @@ class NequIP(nn.Module):
     """Edge vectors and species to equivariant features of atoms.
 
     1. Embed species as even scalars.
-    2. Spherical harmonics of the edge directions; Bessel functions of the lengths times a smooth cutoff.
+    2. Spherical harmonics of the edge directions (or vectors); Bessel functions of the lengths times a smooth cutoff.
     3. ``num_layers`` interactions: convolution over neighbours, self-connection, gate.
 
     What the features mean is for read-outs to say.
@@ -248,7 +259,7 @@ class NequIP(nn.Module):
             (N, irreps_out.dim).
         """
         r = torch.linalg.vector_norm(edge_vectors, dim=1)
-        harmonics = self.harmonics(edge_vectors / r.unsqueeze(1))
+        harmonics = self.harmonics(edge_vectors if self.config.solid_harmonics else edge_vectors / r.unsqueeze(1))
         if self.config.pair_cutoffs:
             r = r * self.factors.stretch[species[edge_index[0]], species[edge_index[1]]]
         if self.config.neighbors_per_species:  # the product with the harmonics is linear in them

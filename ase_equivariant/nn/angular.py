@@ -42,7 +42,7 @@ class SphericalHarmonics(Constants):
             self.add_constant(f"step_{l}", step)
 
     def forward(self, unit_vectors: Tensor) -> Tensor:
-        """Map (E, 3) unit vectors to (E, (l_max+1)²) harmonics."""
+        """Map (E, 3) unit vectors to (E, (l_max+1)²) harmonics; other vectors to solid harmonics r^l Y_l."""
         degrees = [torch.ones_like(unit_vectors[:, :1])]
         if self.l_max >= 1:
             first = math.sqrt(3) * unit_vectors

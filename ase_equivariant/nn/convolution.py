@@ -24,6 +24,8 @@ class Convolution(nn.Module):
         Number of basis functions and hidden widths of the radial network.
     avg_num_neighbors : float
         Mean number of neighbours in the training data; its root keeps activations of unit variance.
+    scalar_bias : bool
+        Whether L_1 and L_2 add a constant to even scalars.
 
     References
     ----------
@@ -37,13 +39,14 @@ class Convolution(nn.Module):
         irreps_out: Irreps,
         radial_sizes: Sequence[int],
         avg_num_neighbors: float,
+        scalar_bias: bool = False,
     ):
         super().__init__()
         self.plan = ConvPlan(irreps_in, irreps_sh, irreps_out)
         self.tables = PlanTables(self.plan)
-        self.linear_in = Linear(irreps_in, irreps_in)
+        self.linear_in = Linear(irreps_in, irreps_in, scalar_bias)
         self.radial = ScalarMLP([*radial_sizes, self.plan.num_weights])
-        self.linear_out = Linear(self.plan.irreps_out, irreps_out)
+        self.linear_out = Linear(self.plan.irreps_out, irreps_out, scalar_bias)
         self.normalization = 1 / math.sqrt(avg_num_neighbors)
 
     def forward(self, features: Tensor, harmonics: Tensor, basis: Tensor, edge_index: Tensor) -> Tensor:

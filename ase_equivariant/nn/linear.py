@@ -35,10 +35,13 @@ class Linear(nn.Module):
     ----------
     irreps_in, irreps_out : Irreps
         Merged irreps; weights start standard normal.
+    scalar_bias : bool
+        Whether to add a constant, which starts at zero, to each even scalar: nothing else may have one.
     """
 
-    def __init__(self, irreps_in: Irreps, irreps_out: Irreps):
+    def __init__(self, irreps_in: Irreps, irreps_out: Irreps, scalar_bias: bool = False):
         super().__init__()
+        self.bias = nn.Parameter(torch.zeros(irreps_out.count("0e"), dtype=torch.float64)) if scalar_bias else None
         self.irreps_in, self.irreps_out = irreps_in, irreps_out
         self.matches = _matching_blocks(irreps_in, irreps_out)
         self.weights = nn.ParameterDict(
@@ -58,6 +61,8 @@ class Linear(nn.Module):
                 continue
             weight = self.weights[str(out.irrep)] * (1 / math.sqrt(source.mul))
             outputs.append((source.view(features) @ weight).flatten(1))
+            if self.bias is not None and out.l == 0 and out.p == 1:
+                outputs[-1] = outputs[-1] + self.bias
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
 

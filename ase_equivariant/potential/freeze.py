@@ -54,6 +54,11 @@ def _layers(network: NequIP) -> list[NequIPLayer]:
     return cast("list[NequIPLayer]", list(network.layers))
 
 
+def _solid_powers(layer: NequIPLayer) -> Tensor:
+    """(W,) degree of the harmonic that each radial weight multiplies."""
+    return torch.cat([torch.full((path.source.mul,), path.harmonic.l) for path in layer.convolution.plan.paths])
+
+
 class NetworkBuilder:
     """Fills the structs of ``csrc/network.h``; must live as long as they are used."""
 
@@ -82,6 +87,9 @@ class NetworkBuilder:
             steps_first=self._keep(np.asarray(first, dtype=np.int64)),
             steps=steps,
             cutoff=self.config.cutoff,
+            num_species=len(self.config.species),
+            stretch=self._keep(double.network.factors.stretch.numpy()) if self.config.pair_cutoffs else None,
+            sender=self._keep(double.network.factors.sender.numpy()) if self.config.neighbors_per_species else None,
             num_intervals=self.num_intervals,
             num_hidden=len(hidden),
             hidden=hidden,
@@ -121,7 +129,8 @@ class NetworkBuilder:
             for layer in _layers(network):
 
                 def radial(r: Tensor, layer: NequIPLayer = layer) -> Tensor:
-                    return layer.convolution.radial(network.basis(r) * network.cutoff(r).unsqueeze(1))
+                    weights = layer.convolution.radial(network.basis(r) * network.cutoff(r).unsqueeze(1))
+                    return weights * r.unsqueeze(1).pow(_solid_powers(layer)) if config.solid_harmonics else weights
 
                 tables.append(tabulate(radial, config.cutoff, intervals, _DEGREE[dtype], breakpoints))
                 if tables[-1].value_error > value_bound or tables[-1].slope_error > slope_bound:
@@ -173,6 +182,10 @@ class NetworkBuilder:
             target.linear_in = self._linear(layer.convolution.linear_in, input_row, x_row)
             if connection is not None:
                 target.self_connection = self._linear(connection, input_row, pre_row)
+            if layer.convolution.linear_in.bias is not None:
+                target.x_bias = self._bias(layer.convolution.linear_in.bias, x_row)
+        if layer.convolution.linear_out.bias is not None:
+            target.pre_bias = self._bias(layer.convolution.linear_out.bias, pre_row)
         self._norm(target, layer, pre_row)
         self._gate(target, layer, pre_row, out_row)
         return out_row
@@ -188,7 +201,8 @@ class NetworkBuilder:
     ) -> None:
         """What depends on the species alone is computed here once."""
         embedding = network.embedding
-        target.first_x = self._array(x_row.pad(layer.convolution.linear_in(embedding).numpy()))
+        factors = network.factors.sender.numpy()[:, None]  # ones, unless the network has them
+        target.first_x = self._array(factors * x_row.pad(layer.convolution.linear_in(embedding).numpy()))
         if connection is not None:
             groups = [(s, torch.tensor([s])) for s in range(len(embedding))]
             own = connection(embedding, groups) if isinstance(connection, SpeciesLinear) else connection(embedding)
@@ -242,6 +256,11 @@ class NetworkBuilder:
             )  # fmt: skip
         per_species = isinstance(linear, SpeciesLinear)
         return native.Linear(len(described), per_species, self._structs(native.LinearBlock, described))
+
+    def _bias(self, bias: Tensor, row: PaddedRow) -> int:
+        wide = np.zeros(row.dim)
+        wide[row[_EVEN].positions()[0]] = bias.numpy()
+        return self._array(wide)
 
     def _norm(self, target: native.NetworkLayer, layer: NequIPLayer, pre_row: PaddedRow) -> None:
         if self.config.norm == "none":

@@ -84,6 +84,7 @@ class EnvelopedZBL(Constants):
         super().__init__()
         self.add_constant("charges", atomic_numbers.to(torch.float64))
         self.add_constant("inverse_cutoffs", pair_cutoffs.reciprocal())
+        self.outer = float(pair_cutoffs.max())
         self.envelope = PolynomialCutoff(1.0, p)
 
     def forward(self, species: Tensor, edge_index: Tensor, r: Tensor) -> Tensor:

@@ -44,6 +44,15 @@ CASES: dict[str, PotentialConfig] = {
     "rms norm": _config(l_max=2, irreps_hidden="4x0e+2x0o+4x1o+2x2e", norm="rms", num_layers=3),
     "rms norm, linear connection": _config(l_max=1, irreps_hidden="4x0e+4x1o", norm="rms", self_connection="linear"),
     "no self-connection": _config(l_max=2, irreps_hidden="4x0e+4x1o+2x2e", self_connection="none"),
+    "solid harmonics": _config(l_max=2, irreps_hidden="4x0e+4x1o+2x2e", solid_harmonics=True),
+    "scalar bias": _config(l_max=1, irreps_hidden="4x0e+2x0o+4x1o", scalar_bias=True, num_layers=3),
+    "cutoffs of pairs": _config(
+        l_max=1,
+        irreps_hidden="4x0e+4x1o",
+        pair_cutoffs={"H": {"H": 2.5, "O": 2.0}, "Si": {"O": 3.0}},
+        neighbors_per_species={"H": 4.0, "C": 9.0, "O": 2.0, "Si": 16.0},
+        first_self_connection=False,
+    ),
     "irreps of each layer": _config(
         {"readout_hidden": (6,)}, l_max=2, irreps_hidden=_THREE_LAYERS, num_layers=3, num_embedding=7
     ),
@@ -79,6 +88,9 @@ def potential(case: str) -> Potential | FrozenPotential:
     basis = made.network.basis
     if basis.wave_numbers.requires_grad:  # a basis that is fitted does not vanish at the cutoff by itself
         basis.wave_numbers.data *= torch.linspace(0.95, 1.08, len(basis.wave_numbers), dtype=torch.float64)
+    for name, parameter in made.named_parameters():
+        if name.endswith("bias"):
+            parameter.data += torch.linspace(-0.3, 0.4, len(parameter), dtype=torch.float64)  # they start at zero
     made.scaling.set(scale=[0.7, 1.1, 1.3, 0.9], shift=[-0.5, 0.3, -0.1, 0.2])
     return made.requires_grad_(False)
 

@@ -33,6 +33,22 @@ NETWORKS = {
         "xplor_onset": 3.0,
     },
     "l=4, alone": {"irreps_hidden": "33x0e+4x1o+4x4e", "l_max": 4, "num_layers": 2, "self_connection": "none"},
+    "as SevenNet's multi-fidelity models": {
+        "irreps_hidden": "20x0e+4x1e",
+        "l_max": 1,
+        "num_layers": 2,
+        "parity": False,
+        "scalar_bias": True,
+        "solid_harmonics": True,
+    },
+    "as NequIP's with types": {
+        "irreps_hidden": "20x0e+4x1o",
+        "l_max": 1,
+        "num_layers": 3,
+        "pair_cutoffs": {"H": {"H": 2.5, "O": 2.0}, "Si": {"O": 3.0}},
+        "neighbors_per_species": {"H": 4.0, "C": 9.0, "O": 2.0, "Si": 16.0},
+        "first_self_connection": False,
+    },
     "one layer": {"irreps_hidden": "8x0e", "l_max": 0, "num_layers": 1},
 }
 
@@ -41,6 +57,9 @@ def make(name, **potential):
     torch.manual_seed(4)
     architecture = NequIPConfig(species=("H", "C", "O", "Si"), cutoff=3.5, avg_num_neighbors=10.0, **NETWORKS[name])
     made = Potential(PotentialConfig(architecture=architecture, **{"readout_hidden": (7, 5), **potential}))
+    for key, parameter in made.named_parameters():
+        if key.endswith("bias"):
+            parameter.data += torch.linspace(-0.3, 0.4, len(parameter), dtype=torch.float64)  # they start at zero
     made.scaling.set(scale=[0.7, 1.1, 1.3, 0.9], shift=[-13.0, 0.3, -0.1, 200.0])
     return made.requires_grad_(False)
 

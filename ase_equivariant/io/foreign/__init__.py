@@ -4,8 +4,8 @@ Every importer has ``recognizes(path)`` and ``convert(path, *, modal=None)``, wh
 :class:`~ase_equivariant.io.foreign.converted.Converted`.
 """
 
-from ase_equivariant.io.foreign import nequix
+from ase_equivariant.io.foreign import nequix, sevennet
 
-IMPORTERS = (nequix,)
+IMPORTERS = (nequix, sevennet)
 
 __all__ = ["IMPORTERS"]

@@ -15,18 +15,14 @@ Batzner et al., Nat. Commun. 13, 2453 (2022), arXiv:2101.03164; Tan et al., arXi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ase_equivariant.config import ConfigError
-from ase_equivariant.io.foreign.converted import Converted, ForeignModelError
 from ase_equivariant.io.foreign.nequip_settings import NequIPSettings, settings_of_builder
 from ase_equivariant.io.foreign.nequip_tensors import NequIPFileError, NequIPTensors, check_constants
 from ase_equivariant.io.foreign.nequip_weights import fill_potential, parameter_names
-from ase_equivariant.io.model_file import ModelCard
 from ase_equivariant.potential.potential import Potential
 
 _MODEL = "model.sole_model.model.func."

@@ -64,8 +64,8 @@ class NequIPSettings(Config):
     learnable_shift: bool = False
     convnet_resnet: Literal[False] = False
     convnet_nonlinearity_type: Literal["gate"] = "gate"
-    convnet_nonlinearity_scalars: dict[str, str] = {"e": "silu", "o": "tanh"}
-    convnet_nonlinearity_gates: dict[str, str] = {"e": "silu", "o": "tanh"}
+    convnet_nonlinearity_scalars: dict[str, str] = Field(default_factory=lambda: {"e": "silu", "o": "tanh"})
+    convnet_nonlinearity_gates: dict[str, str] = Field(default_factory=lambda: {"e": "silu", "o": "tanh"})
 
     @model_validator(mode="after")
     def _representable(self) -> NequIPSettings:
@@ -79,11 +79,15 @@ class NequIPSettings(Config):
         if self.edge_irreps != Irreps.spherical_harmonics(self.edge_irreps.lmax):
             raise ValueError(f"its irreps_edge_sh {self.irreps_edge_sh!r} are not spherical harmonics from l = 0 on")
         if self.convnet_nonlinearity_scalars != {"e": "silu", "o": "tanh"}:
-            raise ValueError("its scalars must be activated by silu if even and tanh if odd (convnet_nonlinearity_scalars)")
+            raise ValueError(
+                "its scalars must be activated by silu if even and tanh if odd (convnet_nonlinearity_scalars)"
+            )
         if self.convnet_nonlinearity_gates.get("e") != "silu":
             raise ValueError("its gates must be activated by silu (convnet_nonlinearity_gates)")
         if self.readout_mlp_hidden_layers_depth and self.readout_mlp_nonlinearity not in ("silu", None):
-            raise ValueError(f"a read-out with {self.readout_mlp_nonlinearity} cannot be represented, only silu or none")
+            raise ValueError(
+                f"a read-out with {self.readout_mlp_nonlinearity} cannot be represented, only silu or none"
+            )
         if self.pair_potential is not None and self.pair_potential.chemical_species != self.type_names:
             raise ValueError("the elements of its ZBL repulsion are not those of its type_names")
         return self
@@ -187,7 +191,10 @@ def _settings_of_modified(arguments: dict[str, Any]) -> NequIPSettings:
     for modifier in arguments.get("modifiers", []):
         name = modifier.get("modifier")
         if name == "modify_PerTypeScaleShift":
-            trainable = {f"per_type_energy_{which}_trainable": modifier.get(f"{which}_trainable", False) for which in ("scales", "shifts")}
+            trainable = {
+                f"per_type_energy_{which}_trainable": modifier.get(f"{which}_trainable", False)
+                for which in ("scales", "shifts")
+            }
             settings = settings.model_copy(update=trainable)
         elif name not in ("enable_OpenEquivariance", "enable_CuEquivariance", "enable_ForceStressOutput"):
             raise ConfigError(f"it was changed by the modifier {name}, which is not known")

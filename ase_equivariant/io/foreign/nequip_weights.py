@@ -82,7 +82,7 @@ def _fill_layer(layer: NequIPLayer, take: Take, embedding: Tensor, features: Irr
     columns = _gate_columns(layer, gated)
     theirs, ours = list(_channels(features, conv.plan)), _our_channels(conv.plan)
     position = {channel: k for k, channel in enumerate(theirs)}
-    _fill_scalar_network(conv.radial.weights, take, "edge_mlp.mlp.", [position[channel] for channel in ours])
+    _fill_scalar_network(list(conv.radial.weights), take, "edge_mlp.mlp.", [position[channel] for channel in ours])
 
     matrices = _matrices(take, "linear_1.weight", features, features)
     _copy(conv.linear_in.weights, matrices)

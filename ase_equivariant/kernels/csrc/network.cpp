@@ -28,8 +28,24 @@ private:
     REAL *next_;
 };
 
+void add(REAL *row, const REAL *other, int64_t dim) {
+    for (int64_t u = 0; u < dim; u += LANES) store(row + u, load(row + u) + load(other + u));
+}
+
+void scale(REAL *row, double factor, int64_t dim) {
+    for (int64_t u = 0; u < dim; u += LANES) store(row + u, load(row + u) * REAL(factor));
+}
+
 void zero(const Rows &rows, int64_t dim, int64_t count) {
     for (int64_t i = 0; i < count; i++) memset(rows[i], 0, sizeof(REAL) * dim);
+}
+
+// How much longer than it is an edge is taken to be.
+double stretch(const NetworkRun &run, int64_t e) {
+    const Network &network = *run.network;
+    if (!network.stretch) return 1;
+    const int64_t *index = run.problem->edge_index, *species = run.problem->species;
+    return network.stretch[species[index[e]] * network.num_species + species[index[run.problem->num_edges + e]]];
 }
 
 // Edge data of the centres: harmonics, interval and position in the tables.
@@ -41,12 +57,13 @@ void geometry(const NetworkRun &run, int64_t, int64_t begin, int64_t end, int64_
         const int count = last - e < LANE_EDGES ? int(last - e) : LANE_EDGES;
         const EdgeGeometry edges(network, run.problem->edge_vectors + 3 * e, count);
         for (int k = 0; k < count; k++) {
-            const double s = edges.r[k] / network.cutoff * double(network.num_intervals);
+            const double s = edges.r[k] * stretch(run, e + k) / network.cutoff * double(network.num_intervals);
             int64_t interval = int64_t(s);
             if (!(interval < network.num_intervals)) interval = network.num_intervals - 1;
             if (interval < 0) interval = 0;  // NaN, which the position keeps
+            const double position = s - double(interval);
             memory.interval[e + k] = int32_t(interval);
-            real(memory.position)[e + k] = REAL(s - double(interval));
+            real(memory.position)[e + k] = REAL(position > 1 ? 1 : position);  // beyond the cutoff it stays zero
             for (int64_t m = 0; m < dim; m++) real(memory.harmonics)[(e + k) * dim + m] = REAL(edges.y[m][k]);
             for (int64_t m = 0; m < dim; m++) real(memory.harmonic_gradients)[(e + k) * dim + m] = 0;
             real(memory.distance_gradients)[e + k] = 0;
@@ -179,6 +196,10 @@ void start_next_layer(const NetworkRun &run, int64_t next, int64_t begin, int64_
     zero(x, layer.dim_x, count);
     zero(pre, layer.dim_pre, count);
     apply<false>(layer.in, features, x, run.problem->species + begin, count);
+    for (int64_t i = 0; i < count; i++) {
+        if (layer.x_bias) add(x[i], real(layer.x_bias), layer.dim_x);
+        if (run.network->sender) scale(x[i], run.network->sender[run.problem->species[begin + i]], layer.dim_x);
+    }
     apply<false>(layer.self, features, pre, run.problem->species + begin, count);
 }
 
@@ -196,8 +217,7 @@ void forward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_t coun
             if (layer.first_pre) memcpy(pre[i], real(layer.first_pre) + species[i] * layer.dim_pre, sizeof(REAL) * layer.dim_pre);
             else memset(pre[i], 0, sizeof(REAL) * layer.dim_pre);
         }
-        if (layer.bias)
-            for (int64_t u = 0; u < layer.dim_pre; u += LANES) store(pre[i] + u, load(pre[i] + u) + load(real(layer.bias) + u));
+        if (layer.pre_bias) add(pre[i], real(layer.pre_bias), layer.dim_pre);
     }
     apply<false>(layer.out, conv, pre, species, count);
     for (int64_t i = 0; i < count; i++) {
@@ -230,6 +250,7 @@ void backward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_t cou
                 for (int64_t t = 1; t < memory.threads; t++) total += load(share + t * run.problem->num_atoms * memory.x_stride);
                 store(sum[i] + u, total);
             }
+        for (int64_t i = 0; network.sender && i < count; i++) scale(sum[i], network.sender[species[i]], next.dim_x);
         apply<true>(next.in, features, sum, species, count);
     }
     const Rows g_pre = scratch.rows(layer.dim_pre, count), g_conv = scratch.rows(layer.dim_conv, count);
@@ -273,7 +294,7 @@ void derivatives(const NetworkRun &run, int64_t, int64_t begin, int64_t end, int
         Edges dy[MAX_HARMONICS] = {}, dr = {}, g[3];
         for (int k = 0; k < count; k++) {
             for (int64_t m = 1; m < dim; m++) dy[m][k] = real(memory.harmonic_gradients)[(e + k) * dim + m];
-            dr[k] = real(memory.distance_gradients)[e + k] * (double(network.num_intervals) / network.cutoff);
+            dr[k] = real(memory.distance_gradients)[e + k] * (stretch(run, e + k) * double(network.num_intervals) / network.cutoff);
         }
         edges.gradient(network, dy, dr, g);
         for (int k = 0; k < count; k++) {

@@ -52,7 +52,7 @@ struct NetworkLayer {
     int64_t table_row;
     Linear in, out, self;           // previous features -> x, convolution -> pre, previous features -> pre
     const void *first_x, *first_pre;  // first layer: x and pre by species (pre may be null)
-    const void *bias;               // added to pre by everybody, or null
+    const void *x_bias, *pre_bias;  // added to every row of x (of later layers) and pre, or null
     int64_t num_norms;
     const NormBlock *norms;
     double norm_epsilon;
@@ -77,6 +77,9 @@ struct Network {
     const int64_t *steps_first;     // (l_max,): steps of degree l start at steps_first[l - 2]
     const HarmonicStep *steps;
     double cutoff;
+    int64_t num_species;
+    const double *stretch;          // by species of centre and neighbour: factors of the distance, or null
+    const double *sender;           // by species: factors of x (the first layer's has them already), or null
     int64_t num_intervals;          // of the tables, from 0 to the cutoff
     int64_t num_hidden;             // of the read-out
     const HiddenLayer *hidden;
