@@ -15,9 +15,18 @@ from ase.data import atomic_numbers as number_of
 from ase.data import covalent_radii
 from ase.io import write
 
-CATIONS = ["Li", "Na", "K", "Rb", "Cs", "Be", "Mg", "Ca", "Sr", "Ba", "Sc", "Y", "La", "Ti", "Zr", "Hf", "V", "Nb", "Ta", "Cr", "Mo", "W", "Mn", "Re", "Fe", "Ru", "Os", "Co", "Rh", "Ir", "Ni", "Pd", "Pt", "Cu", "Ag", "Au", "Zn", "Cd", "Hg", "Al", "Ga", "In", "Tl"]
-ANIONS = ["O", "F", "S", "Cl", "Se", "Br", "Te", "I", "N", "P", "As", "Sb", "C", "Si", "Ge", "Sn", "Pb", "B", "Bi", "H"]
-LANTHANIDES = ["Ce", "Pr", "Nd", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Yb"]
+CATIONS = [
+    "Li", "Na", "K", "Rb", "Cs", "Be", "Mg", "Ca", "Sr", "Ba", "Sc", "Y", "La", "Ti", "Zr", "Hf", "V",
+    "Nb", "Ta", "Cr", "Mo", "W", "Mn", "Re", "Fe", "Ru", "Os", "Co", "Rh", "Ir", "Ni", "Pd", "Pt", "Cu",
+    "Ag", "Au", "Zn", "Cd", "Hg", "Al", "Ga", "In", "Tl",
+]  # fmt: skip
+ANIONS = [
+    "O", "F", "S", "Cl", "Se", "Br", "Te", "I", "N", "P", "As", "Sb", "C", "Si", "Ge", "Sn", "Pb", "B",
+    "Bi", "H",
+]  # fmt: skip
+LANTHANIDES = [
+    "Ce", "Pr", "Nd", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Yb",
+]  # fmt: skip
 
 
 def compounds(rng):
