@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from ase_equivariant.dispersion import D3Settings, make_d3
 from ase_equivariant.graph.convert import atoms_to_graph, graph_from_edges
 from ase_equivariant.graph.neighbors import VerletList
 from ase_equivariant.io.model_file import ModelCard, content_hash, load_model
@@ -43,7 +44,8 @@ class EquivariantCalculator(Calculator):
     Parameters
     ----------
     model : str, Path or Potential
-        Name of a shipped model, path of a model file, or a potential, which is copied.
+        Name of a shipped or universal model, path of a model file, or a potential, which is copied.
+        A universal model ("sevennet-0", …) is fetched and converted when first asked for.
     device : str
         "cpu", "cuda", "cuda:1" …
     dtype : "float32", "float64" or torch.dtype, optional
@@ -57,6 +59,11 @@ class EquivariantCalculator(Calculator):
         Whether to evaluate the model by compiled code with tabulated radial functions where that is possible: on
         the CPU, with a compiler at installation. It is compared with the eager float64 model on the first
         structure of every set of elements; see :meth:`verify`.
+    modal : str, optional
+        Level of theory of a multi-fidelity model, such as "PBE" of "sevennet-mf-0".
+    dispersion : "d3", dict or D3Settings, optional
+        Adds DFT-D3 (package ``dftd3``), "d3" for the functional of the model's training data;
+        ``stresses`` are then absent.
 
     Raises
     ------
@@ -81,20 +88,26 @@ class EquivariantCalculator(Calculator):
         skin: float = 1.0,
         preset: Preset | None = None,
         fast: bool = True,
+        modal: str | None = None,
+        dispersion: str | dict[str, Any] | D3Settings | None = None,
     ):
         precision = _precision(dtype, preset)
         place = _device(device)
         self.card: ModelCard | None = None
         if isinstance(model, Potential):
+            if modal is not None:
+                raise ValueError(f"a Potential has one level of theory: leave out modal={modal!r}")
             potential, self.model_name, self.model_sha256 = deepcopy(model), "custom", content_hash(model)
         else:
-            loaded = load_model(resolve(model))
+            loaded = load_model(resolve(model, modal))
             potential, self.card = loaded.potential, loaded.card
             self.model_name, self.model_sha256 = loaded.card.name, loaded.header.sha256
         exact = potential.to(device=place, dtype=torch.float64).requires_grad_(False)
         self.potential = exact if precision == torch.float64 else deepcopy(exact).to(precision)
         self._fast = FastPath(exact, precision) if fast else None
         self.neighbors = VerletList(potential.cutoff, skin)
+        theory = None if self.card is None else self.card.level_of_theory
+        self.dispersion = None if dispersion is None else make_d3(dispersion, theory)
         self.prediction: Prediction | None = None
         super().__init__()
         self.parameters.update(
@@ -108,6 +121,10 @@ class EquivariantCalculator(Calculator):
             self.parameters["preset"] = preset
         if not fast:
             self.parameters["fast"] = False
+        if modal is not None:
+            self.parameters["modal"] = modal
+        if self.dispersion is not None:
+            self.parameters["dispersion"] = self.dispersion.settings.model_dump()
 
     @property
     def species(self) -> tuple[str, ...]:
@@ -197,6 +214,8 @@ class EquivariantCalculator(Calculator):
         fast = None if self._fast is None else self._fast.for_graph(graph)
         self.prediction = prediction = (fast or self.potential)(graph, stress=_has_volume(structure))
         results = _to_results(prediction, structure)
+        if self.dispersion is not None:
+            results = self.dispersion.add_to(results, structure)
         broken = [name for name in ("energy", "forces") if not np.isfinite(results[name]).all()]
         if broken:
             raise CalculatorError(f"the model gives {' and '.join(broken)} that are not finite for this structure")

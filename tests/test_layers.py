@@ -11,7 +11,7 @@ LAYERS = {
     "nn": 1,
     "architectures": 2,
     "potential": 3,
-    "testing": 4, "io": 4,
+    "testing": 4, "io": 4, "dispersion": 4,
     "calculator": 5, "ase_plugin": 5, "training": 5,
     "engines": 6, "recipes": 6, "plotting": 6,
     "cli": 7,

@@ -12,6 +12,7 @@ from ase_equivariant import __version__
 from ase_equivariant.cli.evaluate import evaluate
 from ase_equivariant.cli.info import info
 from ase_equivariant.cli.md import md
+from ase_equivariant.cli.models import models
 from ase_equivariant.cli.relax import relax
 from ase_equivariant.cli.train import train
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 for _command in COMMANDS:
     app.command()(_command)
+app.add_typer(models)
 
 
 def _version(asked: bool) -> None:

@@ -1,9 +1,15 @@
-"""Models by name: those shipped with the package."""
+"""Models by name: those shipped with the package, and the universal ones, fetched when first asked for."""
 
 from __future__ import annotations
 
 import difflib
+import sys
 from pathlib import Path
+
+from ase_equivariant.io.cache import cached_model
+from ase_equivariant.io.catalog import CATALOG, KnownModel
+from ase_equivariant.io.foreign.importing import importer_of
+from ase_equivariant.io.install import install, installed_files
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 # An installed package carries the models inside; a source tree has them at its top.
@@ -19,22 +25,65 @@ def shipped_models() -> dict[str, Path]:
     return {file.stem: file for folder in reversed(_FOLDERS) for file in sorted(folder.glob("*.safetensors"))}
 
 
-def resolve(model: str | Path) -> Path:
+def resolve(model: str | Path, modal: str | None = None) -> Path:
     """The file of a model given by name or path.
+
+    A universal model that is not in the cache is fetched and converted, which is said in
+    one line on the standard error.
+
+    Parameters
+    ----------
+    model : str or Path
+        Name of a shipped or universal model, or path of a model file.
+    modal : str, optional
+        Level of theory of a multi-fidelity model.
 
     Raises
     ------
     ModelNotFoundError
-        Names the shipped models, and the nearest one if the name looks like a slip.
+        Names the models there are, and the nearest one if the name looks like a slip.
+    ValueError
+        If ``modal`` is missing, not one of the model's, or given for a model that has one level of theory.
+    DownloadError
+        If a universal model is not in the cache and cannot be fetched.
     """
-    path = Path(model).expanduser()
+    name, path = str(model), Path(model).expanduser()
+    universal = None if path.is_file() else CATALOG.get(name)
+    if universal is not None and name not in shipped_models():
+        return _universal(universal, modal)
+    if modal is not None:
+        raise ValueError(f"{name} has one level of theory: leave out modal={modal!r}")
     if path.is_file():
-        return path
+        return _ours(path)
     models = shipped_models()
-    if str(model) in models:
-        return models[str(model)]
-    near = difflib.get_close_matches(str(model), models, n=1)
+    if name in models:
+        return models[name]
+    near = difflib.get_close_matches(name, [*models, *CATALOG], n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ModelNotFoundError(
-        f"no model named {str(model)!r} and no such file; {hint}shipped models: {', '.join(models) or 'none'}"
+        f"no model named {name!r} and no such file; {hint}shipped models: {', '.join(models) or 'none'}; "
+        f"universal models: {', '.join(CATALOG)}"
     )
+
+
+def _universal(model: KnownModel, modal: str | None) -> Path:
+    if (modal in model.modalities) if model.modalities else (modal is None):
+        if not installed_files(model):
+            megabytes = f"{model.source.size / 1e6:.0f} MB"
+            print(f"fetching {model.name} ({megabytes}, {model.origin}); this happens once", file=sys.stderr)
+            install(model)
+        return cached_model(model.name, modal)
+    if not model.modalities:
+        raise ValueError(f"{model.name} has one level of theory: leave out modal={modal!r}")
+    choices = " or ".join(f"modal={choice!r}" for choice in model.modalities)
+    problem = "needs a level of theory" if modal is None else f"knows no modal={modal!r}"
+    raise ValueError(f"{model.name} {problem}: choose {choices}")
+
+
+def _ours(path: Path) -> Path:
+    """``path``, unless it is a file of another package that has to be converted first."""
+    importer = None if path.suffix == ".safetensors" else importer_of(path)
+    if importer is not None:
+        kind = importer.__name__.rsplit(".", 1)[-1]
+        raise ValueError(f"{path} is a model of another package ({kind}): run ase-equivariant models convert {path}")
+    return path
