@@ -35,7 +35,8 @@ def list_models(as_json: JsonOption = False) -> None:
         return
     table = Table(box=None, pad_edge=False)
     for heading in ("name", "elements", "level of theory", "size", "licence", "from", "installed"):
-        table.add_column(heading, overflow="fold", justify="right" if heading in ("elements", "size") else "left")
+        number = heading in ("elements", "size")
+        table.add_column(heading, overflow="fold", justify="right" if number else "left", no_wrap=heading == "name")
     for row in rows:
         table.add_row(*(str(row[key]) for key in ("name", "elements", "level_of_theory")), _size(row["bytes"]),
                       *(str(row[key]) for key in ("license", "from")), "yes" if row["installed"] else "no")  # fmt: skip
@@ -108,7 +109,12 @@ def info(
 
 def _install(model: KnownModel, given: Path | None) -> list[Path]:
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=console,
+        disable=not console.is_terminal,
     ) as bar:
         task = bar.add_task(f"{model.name} from {given or model.origin}", total=None)
         files = install(model, given=given, progress=lambda done, total: bar.update(task, completed=done, total=total))

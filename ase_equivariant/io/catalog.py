@@ -58,12 +58,12 @@ class KnownModel:
     def origin(self) -> str:
         """Where it comes from, for people."""
         if isinstance(self.source, WheelMember):
-            return f"{self.source.package} {self.source.version} (Python package)"
-        return self.source.url.split("/raw/")[0].removeprefix("https://")
+            return f"{self.source.package} {self.source.version} wheel"
+        return self.source.url.split("/raw/")[0].removeprefix("https://github.com/") + " on GitHub"
 
 
-_MP = "PBE(+U), Materials Project settings"
-_OMAT = "PBE(+U), OMat24 settings (newer pseudopotentials than the Materials Project's)"
+_MP = "PBE(+U), Materials Project"
+_OMAT = "PBE(+U), OMat24"
 _MPTRJ = "MPtrj (1.58 million frames, Deng et al., Nat. Mach. Intell. 5, 1031 (2023))"
 
 
@@ -136,7 +136,7 @@ CATALOG: dict[str, KnownModel] = {
             "sevennet-mf-0", "SevenNet_MF_0", "checkpoint_sevennet_mf_0.pth",
             "81791329b37d445f46b531578c182c41792d98c7814222c9e5dde276402225fd",
             f"{_MPTRJ}; r2SCAN data of the Materials Project", "PBE(+U) or r2SCAN, by modality",
-            {"PBE": _MP, "R2SCAN": "r2SCAN, Materials Project settings"},
+            {"PBE": _MP, "R2SCAN": "r2SCAN, Materials Project"},
         ),
         _nequix(
             "nequix-mp-1", _FIRST, 2842366, "1647af8e627e1afa11e2bfadeab0797326513a521afd7dd01606a96f56783eee",

@@ -10,6 +10,7 @@ import torch
 from ase.data import chemical_symbols
 
 from ase_equivariant.potential import Potential
+from ase_equivariant.potential.frozen import FrozenPotential
 from ase_equivariant.training.dataset import Batch, to_batch
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.readers import DataError
@@ -66,12 +67,12 @@ def unit(quantity: str) -> str:
     return {"energy": "meV", "energy_per_atom": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³"}[kind]
 
 
-def evaluate(potential: Potential, frames: Sequence[Frame], batch_size: int = 20) -> Evaluation:
+def evaluate(potential: Potential | FrozenPotential, frames: Sequence[Frame], batch_size: int = 20) -> Evaluation:
     """Compare a potential with the labels of ``frames``; missing labels are left out.
 
     Parameters
     ----------
-    potential : Potential
+    potential : Potential or FrozenPotential
         Used on its device and in its dtype.
     frames : sequence of Frame
         From :func:`ase_equivariant.training.readers.read_frames`.
@@ -106,7 +107,7 @@ def _flat(values: torch.Tensor) -> np.ndarray:
     return values.detach().to("cpu", torch.float64).reshape(-1).numpy()
 
 
-def _compare(potential: Potential, batch: Batch) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
+def _compare(potential: Potential | FrozenPotential, batch: Batch) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
     prediction = potential(batch.graph, stress=bool(batch.has_stress.any()))
     labelled, atoms = batch.has_energy, batch.num_atoms
     rows = [

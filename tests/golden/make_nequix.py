@@ -49,5 +49,8 @@ if __name__ == "__main__":
         energy[-1], forces[-1] = float(e[0]), np.array(f)[:n]
         if atoms.pbc.all():
             stress[-1] = full_3x3_to_voigt_6_stress(np.array(s[0]))
-    np.savez_compressed(sys.argv[2], energy=energy, forces=np.concatenate(forces), stress=stress, made_with="nequix 0.4.2")
-    print(f"{sys.argv[2]}: {np.isfinite(energy).sum()} structures, largest force {np.nanmax(np.abs(np.concatenate(forces))):.3g} eV/Å")
+    np.savez_compressed(
+        sys.argv[2], energy=energy, forces=np.concatenate(forces), stress=stress, made_with="nequix 0.4.2"
+    )
+    largest = np.nanmax(np.abs(np.concatenate(forces)))
+    print(f"{sys.argv[2]}: {np.isfinite(energy).sum()} structures, largest force {largest:.3g} eV/Å")
