@@ -25,38 +25,34 @@ class FastPath:
 
     Attributes
     ----------
-    compiled : FrozenPotential or None
-        None before the first use, where it does not apply, and after it was found wrong.
     reason : str or None
-        Why there is none.
+        Why there is no compiled form, where it does not apply or was found wrong.
     """
 
     def __init__(self, potential: Potential, dtype: torch.dtype):
         self._exact, self._dtype = potential, dtype
         self._verified: set[frozenset[int]] = set()
-        self.compiled: FrozenPotential | None = None
+        self._compiled: FrozenPotential | None = None
         self.reason: str | None = None
-        self._compile()
 
-    def _compile(self) -> None:
-        try:
-            self.compiled = FrozenPotential(self._exact, self._dtype)
-        except NotFreezableError as error:
-            self.reason = str(error)
+    @property
+    def compiled(self) -> FrozenPotential | None:
+        """The compiled form, made when first asked for; None if there is none."""
+        if self._compiled is None and self.reason is None:
+            try:
+                self._compiled = FrozenPotential(self._exact, self._dtype)
+            except NotFreezableError as error:
+                self.reason = str(error)
+        return self._compiled
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the compiled form, which a copy makes for itself, maybe on another machine."""
-        return {**self.__dict__, "compiled": None, "_verified": set()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Compile again unless that was given up."""
-        self.__dict__.update(state)
-        if self.reason is None:
-            self._compile()
+        return {**self.__dict__, "_compiled": None, "_verified": set()}
 
     def for_graph(self, graph: AtomicGraph) -> FrozenPotential | None:
         """The compiled form, verified for the graph's elements, or None."""
-        if self.compiled is None:
+        compiled = self.compiled
+        if compiled is None:
             return None
         elements = frozenset(graph.atomic_numbers.unique().tolist())
         if elements not in self._verified and graph.num_atoms:
@@ -69,7 +65,7 @@ class FastPath:
         assert self.compiled is not None
         result = verify(self.compiled, self._exact, graph, max_atoms)
         if not result.passed:
-            self.compiled, self.reason = None, f"it deviated from the eager model {result}"
+            self._compiled, self.reason = None, f"it deviated from the eager model {result}"
             warnings.warn(
                 f"the fast evaluation of this model is wrong here and is not used any more: {result}. Results now come "
                 "from the slower eager evaluation; please report the model and the structure",

@@ -71,7 +71,7 @@ def tabulate(
         r = h * torch.arange(start, stop + 1, dtype=torch.float64)
         r[0] += _ZERO if start == 0 else 1e-12 * cutoff
         r[-1] -= 1e-12 * cutoff
-        value, slope, curvature = (a.numpy() for a in _two_derivatives(radial, r))
+        value, slope, curvature = _derivatives(radial, r, 2)
         if start == 0:
             value[0] += -_ZERO * slope[0] + _ZERO**2 / 2 * curvature[0]
             slope[0] -= _ZERO * curvature[0]
@@ -92,21 +92,21 @@ def knot_unit(cutoff: float, breakpoints: tuple[float, ...]) -> int:
     return unit
 
 
-def _two_derivatives(radial: Callable[[Tensor], Tensor], r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Value, slope and curvature (R, W): each function depends on its own distance only."""
+def _derivatives(radial: Callable[[Tensor], Tensor], r: Tensor, order: int) -> list[NDArray]:
+    """Value, slope, curvature … (R, W) up to ``order``: each function depends on its own distance only."""
     with torch.enable_grad():
-        r = r.detach().requires_grad_(True)
-        value = radial(r)
-        slope = _slope(value, r)
-        curvature = _slope(slope, r)
-    return value.detach(), slope.detach(), curvature.detach()
+        r = r.detach().requires_grad_(order > 0)
+        found = [radial(r)]
+        for k in range(order):
+            found.append(_slope(found[-1], r, last=k + 1 == order))
+    return [values.detach().numpy() for values in found]
 
 
-def _slope(value: Tensor, r: Tensor) -> Tensor:
+def _slope(value: Tensor, r: Tensor, last: bool) -> Tensor:
     """d value[k, w] / d r[k] for all w at once: v·(dvalue/dr) is linear in v, and its gradient by v is wanted."""
     v = torch.zeros_like(value).requires_grad_(True)
     (product,) = torch.autograd.grad(value, r, v, create_graph=True)
-    (slope,) = torch.autograd.grad(product.sum(), v, create_graph=True)
+    (slope,) = torch.autograd.grad(product.sum(), v, create_graph=not last)
     return slope
 
 
@@ -148,17 +148,20 @@ def _errors(radial: Callable[[Tensor], Tensor], coefficients: NDArray, h: float)
     """Relative errors of value and slope at points between the knots."""
     intervals = np.arange(int(np.ceil(_NEAREST / h)), len(coefficients))
     coefficients = coefficients[intervals]
-    worst_value = worst_slope = largest_value = largest_slope = 0.0
-    for t in (0.2113, 0.5, 0.7887):  # where the cubic's errors of slope and value are largest
-        r = torch.from_numpy((intervals + t) * h)
-        value, slope, _ = (a.numpy() for a in _two_derivatives(radial, r))
-        powers = t ** np.arange(coefficients.shape[1])
-        slopes = np.arange(1, coefficients.shape[1]) * powers[:-1] / h
-        worst_value = max(worst_value, np.abs(np.einsum("kpw,p->kw", coefficients, powers) - value).max(initial=0))
-        worst_slope = max(
-            worst_slope, np.abs(np.einsum("kpw,p->kw", coefficients[:, 1:], slopes) - slope).max(initial=0)
-        )
-        largest_value = max(largest_value, np.abs(value).max(initial=0))
+    powers = np.arange(coefficients.shape[1])
+
+    def at(t: float, order: int) -> NDArray:
+        return _derivatives(radial, torch.from_numpy((intervals + t) * h), order)[order]
+
+    # Where the cubic's errors are largest: of the value in the middle, of the slope at either side of it.
+    value = at(0.5, 0)
+    value_error = np.abs(np.tensordot(0.5**powers, coefficients, (0, 1)) - value).max(initial=0)
+    slope_error = largest_slope = 0.0
+    for t in (0.2113, 0.7887):
+        slope = at(t, 1)
+        rising = powers[1:] * t ** powers[:-1] / h
+        found = np.tensordot(rising, coefficients[:, 1:], (0, 1))
+        slope_error = max(slope_error, np.abs(found - slope).max(initial=0))
         largest_slope = max(largest_slope, np.abs(slope).max(initial=0))
     tiny = np.finfo(np.float64).tiny
-    return worst_value / max(largest_value, tiny), worst_slope / max(largest_slope, tiny)
+    return value_error / max(np.abs(value).max(initial=0), tiny), slope_error / max(largest_slope, tiny)
