@@ -16,9 +16,9 @@ from ase_equivariant.io.model_file import load_model
 from ase_equivariant.io.registry import resolve
 from ase_equivariant.plotting.figure import new_figure, save_figure
 from ase_equivariant.plotting.parity import plot_parity
-from ase_equivariant.training.config import LabelConfig
 from ase_equivariant.training.evaluate import Evaluation, unit
 from ase_equivariant.training.evaluate import evaluate as evaluate_frames
+from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.readers import read_frames
 
 _PLOTTED = {"energy_per_atom": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³"}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from ase_equivariant.io.model_file import ModelCard
@@ -13,11 +16,59 @@ from ase_equivariant.potential import Potential
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.dataset import Batch, make_samples, mean_neighbors
 from ase_equivariant.training.evaluate import Evaluation
+from ase_equivariant.training.finetune import freeze, load_parent, refit_references, replay_frames
 from ase_equivariant.training.readers import DataError
 from ase_equivariant.training.references import energy_scales, reference_energies, species_of
 from ase_equivariant.training.splits import Splits
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run starts.
+
+    Attributes
+    ----------
+    potential : Potential
+        In the run's dtype; what is not to be trained does not require gradients.
+    config : TrainConfig
+        Resolved.
+    samples, replay : list of Batch
+        Training structures, and those that are mixed in, as tensors.
+    parent : dict
+        Name and sha256 of the model it starts from; empty if from random weights.
+    """
+
+    potential: Potential
+    config: TrainConfig
+    samples: list[Batch]
+    replay: list[Batch]
+    parent: dict[str, str]
+
+
+def build_start(config: TrainConfig, splits: Splits) -> Start:
+    """The potential that is about to be trained: untrained, or the initial model fitted to the data.
+
+    Raises
+    ------
+    DataError
+        If the data has an element that the model does not know, or no labels to fit.
+    """
+    if config.init is None:
+        return Start(*build_potential(config, splits), [], {})
+    config = config.with_architecture(species=_resolve_species(config, splits))
+    dtype = DTYPES[config.run.dtype]
+    samples = make_samples(splits.train, config.model.architecture.cutoff, dtype)
+    parent = load_parent(config)
+    potential = deepcopy(parent.potential)
+    moves = np.zeros(len(potential.species))
+    if config.finetune.references == "refitted":
+        moves = refit_references(potential, splits.train)
+    again = replay_frames(config, parent, moves)
+    replay = make_samples(again, potential.cutoff, dtype) if again else []
+    freeze(potential, config.finetune.freeze)
+    return Start(potential.to(dtype), config, samples, replay, {"name": parent.name, "sha256": parent.sha256})
 
 
 def build_potential(config: TrainConfig, splits: Splits) -> tuple[Potential, TrainConfig, list[Batch]]:
@@ -57,8 +108,13 @@ def _resolve_species(config: TrainConfig, splits: Splits) -> tuple[str, ...]:
     unknown = [symbol for symbol in found if symbol not in config.model.architecture.species]
     if unknown:
         raise DataError(
-            f"the data has {', '.join(unknown)}, which model.architecture.species "
-            f"({', '.join(config.model.architecture.species)}) lacks: add them or leave the key out"
+            f"the data has {', '.join(unknown)}, which "
+            + (
+                f"{config.init} does not know: choose another model to start from"
+                if config.init
+                else f"model.architecture.species ({', '.join(config.model.architecture.species)}) lacks: "
+                "add them or leave the key out"
+            )
         )
     return config.model.architecture.species
 
@@ -75,9 +131,10 @@ def check_labels(config: TrainConfig, parts: Mapping[str, Sequence[Batch]]) -> N
                 )
 
 
-def make_fingerprint(config: TrainConfig, parts: Mapping[str, Sequence[Batch]]) -> str:
-    """sha256 of everything that decides the weights: configuration and structures with labels."""
+def make_fingerprint(config: TrainConfig, parts: Mapping[str, Sequence[Batch]], parent: Mapping[str, str]) -> str:
+    """sha256 of everything that decides the weights: configuration, initial model and structures with labels."""
     digest = hashlib.sha256(config.fingerprint().encode())
+    digest.update(parent.get("sha256", "").encode())
     for part, samples in parts.items():
         digest.update(part.encode())
         for sample in samples:

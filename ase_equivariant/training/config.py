@@ -12,53 +12,23 @@ from ase.data import chemical_symbols
 from pydantic import Field, field_validator, model_validator
 
 from ase_equivariant.config import Config, ConfigError
+from ase_equivariant.io.model_file import read_header
+from ase_equivariant.io.registry import resolve
 from ase_equivariant.potential.potential import PotentialConfig
+from ase_equivariant.training.finetune_config import FinetuneConfig
+from ase_equivariant.training.labels import Files, LabelConfig
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Units = Literal["auto", "eV", "kcal/mol", "kJ/mol", "Hartree"]
 # A whole number is a count of structures, a number below one a fraction, text a file.
 Count = Annotated[int, Field(strict=True, ge=1)]
 Fraction = Annotated[float, Field(strict=True, gt=0, lt=1)]
-Files = str | tuple[str, ...]
 PerElement = dict[str, float]
 
 # Placeholder where the species are left to the data, so that the rest can be validated without it.
 _ANY_SPECIES = ["H"]
 # What may change when a killed run continues: nothing that moves the weights.
 _FREE_TO_CHANGE = {"run": ("max_minutes", "threads", "checkpoint_minutes", "tensorboard", "folder", "name")}
-
-
-class LabelConfig(Config):
-    """Where a file keeps its labels, and in what units.
-
-    Attributes
-    ----------
-    units : {"auto", "eV", "kcal/mol", "kJ/mol", "Hartree"}
-        Unit of the energy; forces are that per Å. "auto" is kcal/mol for ``.npz`` and eV else.
-    length_units : {"Angstrom", "Bohr"}
-        Unit of positions, cells and of the length in forces and stress.
-    labels : {"revised", "original"}
-        Which labels of an rMD17 file: the revised ones or those of the original MD17.
-    energy_key, forces_key, stress_key : str or None
-        Names in ``atoms.info`` and ``atoms.arrays``; default the calculator's results.
-    virial_key : str or None
-        Name of a virial in eV, taken as stress −virial/volume.
-    """
-
-    units: Units = "auto"
-    length_units: Literal["Angstrom", "Bohr"] = "Angstrom"
-    labels: Literal["revised", "original"] = "revised"
-    energy_key: str | None = None
-    forces_key: str | None = None
-    stress_key: str | None = None
-    virial_key: str | None = None
-
-    @model_validator(mode="after")
-    def _one_stress(self) -> Self:
-        if self.stress_key is not None and self.virial_key is not None:
-            raise ValueError("give stress_key or virial_key, not both")
-        return self
 
 
 class DataConfig(LabelConfig):
@@ -282,10 +252,16 @@ class CardConfig(Config):
 
 
 class TrainConfig(Config):
-    """A training run. ``model.architecture.species`` may be left out: the data has it."""
+    """A training run.
+
+    ``model.architecture.species`` may be left out: the data has it. With ``init``, the name or file of a
+    trained model, all of ``model`` is left out: the network and its weights are that model's.
+    """
 
     data: DataConfig
     model: PotentialConfig
+    init: str | None = None
+    finetune: FinetuneConfig = FinetuneConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     loss: LossConfig = LossConfig()
@@ -296,12 +272,20 @@ class TrainConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _species_may_be_absent(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("init") is not None:
+            return _with_initial_model(values)
         model = values.get("model") if isinstance(values, dict) else None
         architecture = model.get("architecture") if isinstance(model, dict) else None
         if not isinstance(model, dict) or not isinstance(architecture, dict) or "species" in architecture:
             return values
         model = {**model, "architecture": {**architecture, "species": _ANY_SPECIES}}
         return {**values, "model": model, "species_from_data": True}
+
+    @model_validator(mode="after")
+    def _finetune_needs_init(self) -> Self:
+        if self.init is None and self.finetune != FinetuneConfig():
+            raise ValueError("[finetune] says how a trained model is taken over, but init names none: add init = ...")
+        return self
 
     @property
     def folder(self) -> Path:
@@ -323,6 +307,21 @@ class TrainConfig(Config):
         if self.schedule.name not in ("cosine", "linear") or self.schedule.epochs is not None:
             values["run"].pop("max_epochs")  # the schedule does not look at it, so a run may be prolonged
         return json.dumps(values, sort_keys=True)
+
+
+def _with_initial_model(values: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with the initial model's network, and the defaults of fine-tuning."""
+    init, finetune, data = values["init"], values.get("finetune") or {}, values.get("data")
+    modal = finetune.get("modal") if isinstance(finetune, dict) else None
+    header = read_header(resolve(str(init), modal))
+    model = header.config.model_dump(mode="json")
+    if values.get("model") not in (None, model):
+        raise ConfigError(f"init = {init!r} brings its own network: leave out [model]")
+    for name in ("references", "scale"):
+        if isinstance(data, dict) and name in data and values.get("model") is None:
+            raise ConfigError(f"data.{name} has no meaning with init = {init!r}: see finetune.references")
+    optimizer = {"lr": 0.001, **(values.get("optimizer") or {})}  # a fifth of what training from scratch starts with
+    return {**values, "model": model, "optimizer": optimizer}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:

@@ -103,6 +103,8 @@ class EpochLoader:
         Structures; the last batch of an epoch may be smaller.
     seed : int or None
         None keeps the order of ``samples``.
+    replay, replay_fraction : sequence of Batch, float
+        Further structures that are mixed into every batch, as many as make up this fraction of it.
     rank, world_size : int
         Every ``world_size``-th batch from the ``rank``-th on is this process's.
 
@@ -120,11 +122,22 @@ class EpochLoader:
     """
 
     def __init__(
-        self, samples: Sequence[Batch], batch_size: int, seed: int | None = None, rank: int = 0, world_size: int = 1
+        self,
+        samples: Sequence[Batch],
+        batch_size: int,
+        seed: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        replay: Sequence[Batch] = (),
+        replay_fraction: float = 0.0,
     ):
-        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self.replay = replay
+        self.num_replay = min(batch_size - 1, max(1, round(batch_size * replay_fraction))) if replay else 0
+        self.samples, self.batch_size, self.seed = samples, batch_size - self.num_replay, seed
         self.rank, self.world_size = rank, world_size
         self.epoch = self.skip = 0
+        if replay and batch_size < 2:
+            raise DataError(f"run.batch_size = {batch_size} has no room for replayed structures: make it 2 or more")
         if self.batches_per_epoch == 0:
             raise DataError(
                 f"{len(samples)} structures in batches of {batch_size} are not enough for {world_size} processes: "
@@ -143,9 +156,20 @@ class EpochLoader:
         if self.seed is not None:
             generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
             order = torch.randperm(len(self.samples), generator=generator)
-        chunks = order.split(self.batch_size)[self.rank :: self.world_size][self.skip : self.batches_per_epoch]
-        for chunk in chunks:
-            yield Batch.collate([self.samples[k] for k in chunk.tolist()])
+        numbers = range(
+            self.rank + self.skip * self.world_size, self.batches_per_epoch * self.world_size, self.world_size
+        )
+        chunks = order.split(self.batch_size)
+        for number in numbers:
+            again = [self.replay[k] for k in self._replayed(number)]
+            yield Batch.collate([*(self.samples[k] for k in chunks[number].tolist()), *again])
+
+    def _replayed(self, number: int) -> list[int]:
+        """Which replayed structures are in a batch of the epoch: drawn anew for each batch, without repetition."""
+        if not self.num_replay:
+            return []
+        generator = torch.Generator().manual_seed(_mix(_mix(self.seed or 0, self.epoch), number))
+        return torch.randperm(len(self.replay), generator=generator)[: self.num_replay].tolist()
 
 
 def _mix(seed: int, epoch: int) -> int:

@@ -37,6 +37,7 @@ def fit(
     potential: Potential,
     train: Sequence[Batch],
     validation: Sequence[Batch],
+    replay: Sequence[Batch] = (),
     *,
     folder: Path,
     log: MetricsLog,
@@ -63,7 +64,15 @@ def fit(
         module = TrainingModule(
             potential,
             config,
-            EpochLoader(train, run.batch_size, run.seed, trainer.global_rank, trainer.world_size),
+            EpochLoader(
+                train,
+                run.batch_size,
+                run.seed,
+                trainer.global_rank,
+                trainer.world_size,
+                replay,
+                config.finetune.replay.fraction if config.finetune.replay else 0.0,
+            ),
             EpochLoader(validation, run.validation_batch_size),  # by every process, so that all know the best
             state,
         )

@@ -14,8 +14,8 @@ from ase.io import iread
 from ase.stress import voigt_6_to_full_3x3_stress
 from ase.units import Bohr, Hartree, kcal, kJ, mol
 
-from ase_equivariant.training.config import LabelConfig
 from ase_equivariant.training.frames import Frame
+from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.npz import read_npz
 
 _ENERGY_UNITS = {"eV": 1.0, "kcal/mol": kcal / mol, "kJ/mol": kJ / mol, "Hartree": Hartree}

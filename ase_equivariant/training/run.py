@@ -19,7 +19,7 @@ from ase_equivariant.io.model_file import save_model
 from ase_equivariant.potential import Potential
 from ase_equivariant.training.build import (
     DTYPES,
-    build_potential,
+    build_start,
     check_labels,
     describe_splits,
     make_card,
@@ -95,11 +95,12 @@ def train(
     is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0  # Lightning starts this command anew for each process
     with _threads(config.run.threads):
         splits = make_splits(config.data)
-        potential, config, samples = build_potential(config, splits)
+        start = build_start(config, splits)
+        potential, config = start.potential, start.config
         validation = make_samples(splits.validation, potential.cutoff, DTYPES[config.run.dtype])
-        parts = {"training": samples, "validation": validation}
+        parts = {"training": start.samples, "validation": validation}
         check_labels(config, parts)
-        fingerprint, folder = make_fingerprint(config, parts), config.folder
+        fingerprint, folder = make_fingerprint(config, {**parts, "replay": start.replay}, start.parent), config.folder
         state = _open_folder(folder, fingerprint, restart_from_scratch and is_main)
         last_epoch = state["epoch"] if state else 0
         if is_main:
@@ -111,13 +112,15 @@ def train(
         model_file = folder / f"{config.run.name}.safetensors"
 
         def save(best: Potential, record: dict[str, Any], evaluations: dict[str, Evaluation] | None = None) -> None:
-            save_model(model_file, best, make_card(config, best, splits, record, evaluations))
+            origin = {"parent": start.parent} if start.parent else {}
+            save_model(model_file, best, make_card(config, best, splits, {**record, **origin}, evaluations))
 
         outcome = fit(
             config,
             potential,
-            samples,
+            start.samples,
             validation,
+            start.replay,
             folder=folder,
             log=MetricsLog(folder / "metrics.csv", last_epoch, trim=is_main),
             state=state,

@@ -12,7 +12,7 @@ from ase.io import write
 from ase.units import Bohr, Hartree, kcal, mol
 from emt_data import emt_atoms
 
-from ase_equivariant.training.config import LabelConfig
+from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.readers import DataError, read_frames
 
 KCAL = kcal / mol

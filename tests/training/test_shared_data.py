@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ase_equivariant.training.config import LabelConfig
+from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.readers import read_frames
 from ase_equivariant.training.references import least_squares_energies, species_of
 
