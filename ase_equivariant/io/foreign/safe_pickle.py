@@ -43,6 +43,8 @@ _CONTAINERS = {
     ("builtins", "set"): set,
     ("builtins", "frozenset"): frozenset,
     ("builtins", "slice"): slice,
+    ("__builtin__", "set"): set,  # their names in pickles of protocol 2, which torch.save writes
+    ("__builtin__", "frozenset"): frozenset,
     ("torch", "Size"): tuple,
 }
 # A tensor that repeats its storage may be this much longer than it; else a small file could ask for any memory.
