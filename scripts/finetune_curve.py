@@ -1,8 +1,6 @@
 """Fine-tuning against training from scratch: errors on test structures by number of training structures.
 
-python scripts/finetune_curve.py DATA.xyz INIT CONFIG.toml [FOLDER]    # resumable; CONFIG has the network from scratch
-
-Writes FOLDER/curve.json and FOLDER/curve.png.
+python scripts/finetune_curve.py DATA.xyz INIT CONFIG.toml FOLDER    # resumable; CONFIG has the network from scratch
 """
 
 import json
@@ -18,7 +16,7 @@ SIZES = (10, 30, 100, 300)
 
 
 def run(base: dict, folder: Path, init: str | None, size: int) -> dict[str, float]:
-    # As many steps for each size; a tenth of the training structures validates, the test structures choose nothing.
+    # As many steps for each size; a tenth more structures validate, the test structures choose nothing.
     values = json.loads(json.dumps(base))
     batch = min(values["run"]["batch_size"], max(2, size // 5))
     epochs = max(1, round(values.pop("steps") * batch / size))
@@ -30,37 +28,34 @@ def run(base: dict, folder: Path, init: str | None, size: int) -> dict[str, floa
         values = {key: value for key, value in values.items() if key != "model"} | {"init": init}
         values["optimizer"]["lr"] /= 4  # gentler than from random weights
     result = train(TrainConfig.parse(values), quiet=True)
-    errors = result.evaluations["test"].errors()
-    return {key: value for key, value in errors.items() if key.split()[0] in ("energy", "forces")}
+    return {k: v for k, v in result.evaluations["test"].errors().items() if k.split()[0] in ("energy", "forces")}
 
 
 def draw(results: dict, path: Path) -> None:
     figure = new_figure()
     axes = figure.subplots(1, 2)
     for ax, name in zip(axes, ("forces MAE (meV/Å)", "energy MAE (meV)"), strict=True):
-        for kind, label in (("scratch", "from scratch"), ("tuned", "fine-tuned")):
+        for kind in ("scratch", "tuned"):
             sizes = [size for size in SIZES if f"{kind}-{size}" in results]
-            ax.loglog(sizes, [results[f"{kind}-{size}"][name] for size in sizes], "o-", label=label)
-        ax.set_xlabel("training structures")
-        ax.set_ylabel(f"test {name}")
+            ax.loglog(sizes, [results[f"{kind}-{size}"][name] for size in sizes], "o-", label=kind)
+        ax.set(xlabel="training structures", ylabel=f"test {name}")
         ax.legend()
     save_figure(figure, path)
 
 
 def main() -> None:
-    data, init, config = sys.argv[1:4]
-    folder = Path(sys.argv[4] if len(sys.argv) > 4 else "runs/curve")
+    data, init, config, folder = *sys.argv[1:4], Path(sys.argv[4])
     folder.mkdir(parents=True, exist_ok=True)
     base = tomllib.loads(Path(config).read_text())
     base["data"]["train"] = data
-    results_file = folder / "curve.json"
-    results = json.loads(results_file.read_text()) if results_file.exists() else {}
+    file = folder / "curve.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
     for size in SIZES:
         for start in (None, init):
             key = f"{'tuned' if start else 'scratch'}-{size}"
             if key not in results:
                 results[key] = run({**base, "steps": 3000}, folder, start, size)
-                results_file.write_text(json.dumps(results, indent=1) + "\n")
+                file.write_text(json.dumps(results, indent=1) + "\n")
                 draw(results, folder / "curve.png")
             print(key, {name: round(value, 2) for name, value in results[key].items()}, flush=True)
 

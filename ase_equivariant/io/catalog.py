@@ -126,7 +126,8 @@ CATALOG: dict[str, KnownModel] = {
         ),
         _sevennet(
             "sevennet-0-22may2024", "SevenNet_0__22May2024", _SEVENNET_0,
-            "5d389fafd512e6ae2830d74d0b66ffc49a55d3832653ff8e7bf7f1343013c1d1", _MPTRJ,
+            "5d389fafd512e6ae2830d74d0b66ffc49a55d3832653ff8e7bf7f1343013c1d1",
+            "MPF.2021.2.8, the data of M3GNet (Chen, Ong, Nat. Comput. Sci. 2, 718 (2022))",
         ),
         _sevennet(
             "sevennet-l3i5", "SevenNet_l3i5", "checkpoint_l3i5.pth",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,8 @@ def test_a_malicious_pickle_does_nothing(tmp_path, name):
     """Python's own loader falls for each of them; ours makes records of them."""
     mark = tmp_path / "mark"
     path = saved(tmp_path, attacks(mark)[name])
-    loaded(path)
+    with suppress(UnsafePickleError):  # calling a record is refused
+        loaded(path)
     assert not mark.exists()
     assert importer_of(path) is None
     torch.load(path, weights_only=False)
