@@ -22,8 +22,9 @@ from ase_equivariant.potential.potential import Potential
 from ase_equivariant.potential.tabulate import RadialTable, TabulationError, knot_unit, tabulate
 
 L_MAX = 4
-# Relative errors of tabulated weights and of their slopes: below the rounding of each precision's arithmetic.
-_BOUNDS = {torch.float32: (3e-8, 3e-6), torch.float64: (1e-11, 1e-9)}
+# Relative errors of tabulated weights and of their slopes. With these energies are within 1e-7 of the untabulated ones
+# and forces within 1e-5 eV/Å (float32; measured 5e-8 and 4e-6), which is the rounding of the arithmetic itself.
+_BOUNDS = {torch.float32: (2e-6, 2e-4), torch.float64: (1e-11, 1e-9)}
 _DEGREE = {torch.float32: 3, torch.float64: 5}
 _MAX_INTERVALS = 8192
 _EVEN = Irrep(0, 1)

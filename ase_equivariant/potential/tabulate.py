@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_ZERO, _NEAREST = 1e-3, 0.1  # Å; closer than the latter no two atoms are, and errors are not looked at
+_ZERO, _NEAREST = 1e-3, 0.5  # Å; closer than the latter no two atoms are, and errors are not looked at
 _MAX_DENOMINATOR = 200  # of breakpoint/cutoff, so that breakpoints fall on knots
 
 
@@ -28,7 +28,7 @@ class RadialTable:
     coefficients : numpy.ndarray
         (K, degree+1, W), ascending powers of t, float64.
     value_error, slope_error : float
-        Largest deviation of a weight, and of its derivative (1/Å), from the exact one beyond 0.1 Å, relative to
+        Largest deviation of a weight, and of its derivative (1/Å), from the exact one beyond 0.5 Å, relative to
         the largest weight and the largest derivative.
     """
 

@@ -29,6 +29,12 @@ struct EdgeTile {
     Vector dt[EDGES];          // and by position
 };
 
+// The cells of the next chunk lie behind this one's, also those of the next path.
+inline void prefetch_next(const REAL *c) {
+    for (int line = 0; line < CELL * int(sizeof(REAL)); line += 64)
+        __builtin_prefetch(reinterpret_cast<const char *>(c + CELL) + line);
+}
+
 inline Vector polynomial(const REAL *c, REAL t) {
     Vector value = load(c + DEGREE * LANES);
     unroll<DEGREE>([&](auto i) { value = value * t + load(c + (DEGREE - 1 - i) * LANES); });
@@ -64,6 +70,7 @@ template <class C> void table_forward(const NetworkPath &path, const EdgeTile &t
         each<C::unrolled, C::D3>([&](auto k) { sum[k] = load(row + path.out_offset + k * path.out_stride + u); });
         for (int e = 0; e < tile.edges; e++) {
             const REAL *const M = matrices + e, *const x = tile.x[e] + path.x_offset + u;
+            prefetch_next(tile.cell[e] + cell);
             const Vector w = polynomial(tile.cell[e] + cell, tile.t[e]);
             Vector a[C::D1], message[C::D3] = {};
             each<C::unrolled, C::D1>([&](auto i) { a[i] = load(x + i * path.x_stride); });
@@ -96,6 +103,7 @@ template <class C, bool TO_FEATURES> void table_backward(const NetworkPath &path
             const REAL *const x = tile.x[e] + path.x_offset + u, *const y = tile.y[e] + path.y_offset;
             Vector *const dy_edge = tile.dy + e * dim_y + path.y_offset;
             Vector w, slope, wx[C::D1], s[C::D1] = {}, dy[C::D2];
+            prefetch_next(tile.cell[e] + cell);
             polynomial(tile.cell[e] + cell, tile.t[e], w, slope);
             each<C::unrolled, C::D1>([&](auto i) { wx[i] = w * load(x + i * path.x_stride); });
             if constexpr (C::D2 > 1) each<C::unrolled, C::D2>([&](auto j) { dy[j] = dy_edge[j]; });
