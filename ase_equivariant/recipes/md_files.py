@@ -113,8 +113,15 @@ def _refuse_lost_records(path: Path, size: int) -> None:
 
 
 def with_results(atoms: Atoms, results: Mapping[str, Any]) -> Atoms:
-    """A copy of the atoms that keeps energy, forces and, if there is one, stress."""
+    """A copy of the atoms that keeps energy, forces and, if there is one, stress.
+
+    Of ``atoms.info`` it keeps numbers, texts and arrays: extended XYZ has no place for the rest, such as what ASE's
+    surface builders note.
+    """
     frame = atoms.copy()
+    frame.info = {
+        k: v for k, v in frame.info.items() if isinstance(v, str | bool | int | float | np.generic | np.ndarray)
+    }
     known = {name: results[name] for name in ("energy", "forces", "stress") if name in results}
     frame.calc = SinglePointCalculator(frame, **known)
     return frame

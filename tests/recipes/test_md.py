@@ -91,6 +91,17 @@ def test_trajectory_holds_what_the_log_says(tmp_path):
     assert frames[-1].get_forces().shape == (len(atoms), 3)
 
 
+def test_notes_that_no_file_can_hold_do_no_harm(tmp_path):
+    """As ASE's surface builders leave in atoms.info: a dictionary with arrays."""
+    atoms = copper()
+    atoms.info.update(adsorbate_info={"cell": np.eye(2)}, label="kept", number=3)
+    run_md(atoms, 0, settings("nve"), folder=tmp_path)
+    assert "adsorbate_info" in atoms.info
+    frame = read(tmp_path / "md.md.extxyz")
+    assert (frame.info["label"], frame.info["number"]) == ("kept", 3)
+    assert "adsorbate_info" not in frame.info
+
+
 def test_a_molecule_starts_without_drift_and_rotation(tmp_path):
     atoms = molecule("CH3CH2OH")
     atoms.calc = EMT()

@@ -4,8 +4,8 @@ Every importer has ``recognizes(path)`` and ``convert(path, *, modal=None)``, wh
 :class:`~ase_equivariant.io.foreign.converted.Converted`.
 """
 
-from ase_equivariant.io.foreign import nequix, sevennet
+from ase_equivariant.io.foreign import nequip, nequix, sevennet
 
-IMPORTERS = (nequix, sevennet)
+IMPORTERS = (nequix, sevennet, nequip)
 
 __all__ = ["IMPORTERS"]

@@ -14,20 +14,85 @@ Batzner et al., Nat. Commun. 13, 2453 (2022), arXiv:2101.03164; Tan et al., arXi
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ase_equivariant.config import ConfigError
+from ase_equivariant.io.foreign import nequip_package
+from ase_equivariant.io.foreign.converted import Converted, ForeignModelError
 from ase_equivariant.io.foreign.nequip_settings import NequIPSettings, settings_of_builder
 from ase_equivariant.io.foreign.nequip_tensors import NequIPFileError, NequIPTensors, check_constants
 from ase_equivariant.io.foreign.nequip_weights import fill_potential, parameter_names
+from ase_equivariant.io.foreign.safe_pickle import TorchArchive, UnsafePickleError
+from ase_equivariant.io.model_file import ModelCard
 from ase_equivariant.potential.potential import Potential
 
 _MODEL = "model.sole_model.model.func."
 # Lightning modules of nequip whose weights are in the state dict as they are evaluated, EMA or not.
 _MODULES = ("NequIPLightningModule", "EMALightningModule", "ConFIGLightningModule", "EMAConFIGLightningModule")
+
+
+def recognizes(path: Path) -> bool:
+    """Whether ``path`` is an archive of ``nequip-package`` or a checkpoint of ``nequip-train``."""
+    try:
+        if _packaged_model(path) is not None:
+            return True
+        with TorchArchive(path) as archive:
+            checkpoint = archive.load()
+        return isinstance(checkpoint, Mapping) and "info_dict" in dict(checkpoint.get("hyper_parameters") or {})
+    except (UnsafePickleError, TypeError, ValueError):
+        return False
+
+
+def convert(path: Path, *, modal: str | None = None) -> Converted:
+    """Read a checkpoint or a package of NequIP.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    modal : None
+        NequIP's models have one level of theory.
+
+    Raises
+    ------
+    ForeignModelError
+        If the file is damaged or its model cannot be represented; the message says what stands against it.
+    """
+    if modal is not None:
+        raise ForeignModelError(f"{path}: a NequIP model has no modalities; leave out modal={modal!r}")
+    try:
+        entry = _packaged_model(path)
+        with TorchArchive(path) as archive:
+            if entry is None:
+                settings, tensors = settings_and_tensors(archive.load())
+            else:
+                settings, tensors = nequip_package.settings_and_tensors(archive.load(entry))
+        potential = build(settings, tensors)
+    except (UnsafePickleError, ConfigError, NequIPFileError) as error:
+        raise ForeignModelError(f"{path}: not a NequIP model that can be read: {error}") from None
+    name = Path(path).name.removesuffix(".ckpt").removesuffix(".nequip.zip")
+    card = ModelCard(
+        name=name,
+        description=f"converted from the NequIP {'package' if entry else 'checkpoint'} {Path(path).name}",
+        citation="Batzner et al., Nat. Commun. 13, 2453 (2022); Tan et al., arXiv:2504.16068",
+        reference_energies=dict(zip(potential.species, potential.scaling.shift.tolist(), strict=True)),
+    )
+    return Converted(potential, card)
+
+
+def _packaged_model(path: Path) -> str | None:
+    """The entry of the eager model's pickle in a package of nequip, below the archive's one folder."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        entries = [name.partition("/")[2] for name in archive.namelist()]
+    return next((name for name in entries if name.startswith("model/") and name.endswith("_model.pkl")), None)
 
 
 def settings_and_tensors(checkpoint: Mapping[str, Any]) -> tuple[NequIPSettings, dict[str, Tensor]]:

@@ -18,22 +18,27 @@ nequip 0.19 (`InteractionBlock`, `ScalarMLPFunction`, `ConvNetLayer`); e3nn 0.6 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ase_equivariant.architectures.nequip import NequIPLayer
+from ase_equivariant.io.foreign.e3nn_weights import (
+    copy_matrices,
+    gate_columns,
+    linear_matrices,
+    num_linear_weights,
+    our_channels,
+    product_channels,
+)
 from ase_equivariant.io.foreign.nequip_settings import NequIPSettings
-from ase_equivariant.irreps import Irrep, Irreps, blocks
-from ase_equivariant.kernels import ConvPlan
+from ase_equivariant.irreps import Irrep, Irreps
 from ase_equivariant.nn.activations import SECOND_MOMENT
 from ase_equivariant.potential.potential import Potential
 
 # Gives a tensor of the file: (name, shape) → float64.
 Take = Callable[[str, tuple[int, ...]], Tensor]
-# A channel of a tensor product: result, source irrep, channel of the source, degree of the harmonic.
-_Channel = tuple[Irrep, Irrep, int, int]
 
 # What a layer behind a silu is multiplied by: √2 in nequip.
 _SILU_RATIO = math.sqrt(2) / SECOND_MOMENT["silu"]
@@ -79,56 +84,25 @@ def _fill_layer(layer: NequIPLayer, take: Take, embedding: Tensor, features: Irr
     kept = Irreps([(mul, ir) for mul, ir in hidden if ir in {out for _, out in layer.irreps_out}])
     scalars, gated = (Irreps([(mul, ir) for mul, ir in kept if (ir.l == 0) == scalar]) for scalar in (True, False))
     into_gate = layer.gate.irreps_in  # both packages merge and sort the irreps that enter a gate
-    columns = _gate_columns(layer, gated)
-    theirs, ours = list(_channels(features, conv.plan)), _our_channels(conv.plan)
+    columns = gate_columns(layer, gated)
+    kept_irreps = {ir for _, ir in conv.plan.irreps_out}
+    theirs, ours = list(product_channels(features, conv.plan.irreps_sh, kept_irreps)), our_channels(conv.plan)
     position = {channel: k for k, channel in enumerate(theirs)}
     _fill_scalar_network(list(conv.radial.weights), take, "edge_mlp.mlp.", [position[channel] for channel in ours])
 
     matrices = _matrices(take, "linear_1.weight", features, features)
-    _copy(conv.linear_in.weights, matrices)
+    copy_matrices(conv.linear_in.weights, matrices)
     matrices = _matrices(take, "linear_2.weight", conv.plan.irreps_out, into_gate)
     for ir in matrices:
         rows = {channel: k for k, channel in enumerate(channel for channel in theirs if channel[0] == ir)}
         matrices[ir] = matrices[ir][[rows[channel] for channel in ours if channel[0] == ir]]
-    _copy(conv.linear_out.weights, matrices, columns)
+    copy_matrices(conv.linear_out.weights, matrices, columns)
     if layer.species_connection is not None:
         matrices = _matrices(take, "sc.weight", features, into_gate, (embedding.shape[1],))
         ratio = math.sqrt(embedding.shape[0] / embedding.shape[1])  # fan-in counts species here, channels there
         per_species = {ir: ratio * torch.einsum("sv,uvw->suw", embedding, matrix) for ir, matrix in matrices.items()}
-        _copy(layer.species_connection.weights, per_species, columns)
+        copy_matrices(layer.species_connection.weights, per_species, columns)
     return scalars + gated
-
-
-def _gate_columns(layer: NequIPLayer, gated: Irreps) -> Tensor:
-    """Where ours has which of the even scalars that enter the gate: gates follow what they gate."""
-    theirs: dict[tuple[Irrep, int], int] = {}
-    counts: dict[Irrep, int] = {}
-    for mul, ir in gated:
-        for _ in range(mul):
-            counts[ir] = counts.get(ir, -1) + 1
-            theirs[ir, counts[ir]] = len(theirs)
-    ours = [(block.irrep, u) for block in blocks(layer.gate.irreps_out) if block.l > 0 for u in range(block.mul)]
-    num_scalars = layer.gate.num_scalars
-    return torch.tensor([*range(num_scalars), *(num_scalars + theirs[channel] for channel in ours)], dtype=torch.int64)
-
-
-def _channels(features: Irreps, plan: ConvPlan) -> Iterator[_Channel]:
-    """Channels of the tensor product in the order of nequip's radial weights."""
-    kept = {ir for _, ir in plan.irreps_out}
-    before: dict[Irrep, int] = {}
-    for mul, source in features:
-        first = before.get(source, 0)
-        before[source] = first + mul
-        for _, harmonic in plan.irreps_sh:
-            for ir in source * harmonic:
-                if ir in kept:
-                    yield from ((ir, source, u, harmonic.l) for u in range(first, first + mul))
-
-
-def _our_channels(plan: ConvPlan) -> list[_Channel]:
-    return [
-        (path.out.irrep, path.source.irrep, u, path.harmonic.l) for path in plan.paths for u in range(path.source.mul)
-    ]
 
 
 def _fill_scalar_network(
@@ -144,24 +118,9 @@ def _fill_scalar_network(
 def _matrices(
     take: Take, name: str, irreps_in: Irreps, irreps_out: Irreps, between: tuple[int, ...] = ()
 ) -> dict[Irrep, Tensor]:
-    """One matrix (inputs, …, outputs) for each irrep, of a flat tensor that has them block by block.
-
-    Blocks of the same irrep count their channels on.
-    """
-    pairs = [(a, b) for a in blocks(irreps_in) for b in blocks(irreps_out) if a.irrep == b.irrep]
-    shapes = [(a.mul, *between, b.mul) for a, b in pairs]
-    flat = take(name, (sum(math.prod(shape) for shape in shapes),))
-    pieces = flat.split([math.prod(shape) for shape in shapes])
-    rows: dict[Irrep, dict[int, list[Tensor]]] = {}
-    for (a, _), shape, piece in zip(pairs, shapes, pieces, strict=True):
-        rows.setdefault(a.irrep, {}).setdefault(a.offset, []).append(piece.view(shape))
-    return {ir: torch.cat([torch.cat(row, dim=-1) for row in by_row.values()]) for ir, by_row in rows.items()}
-
-
-def _copy(weights: nn.ParameterDict, matrices: dict[Irrep, Tensor], even_columns: Tensor | None = None) -> None:
-    for ir, matrix in matrices.items():
-        reorder = even_columns is not None and ir == Irrep("0e")
-        weights[str(ir)].copy_(matrix[..., even_columns] if reorder else matrix)
+    """One matrix (inputs, …, outputs) for each irrep."""
+    flat = take(name, (num_linear_weights(irreps_in, irreps_out, between),))
+    return linear_matrices(flat, irreps_in, irreps_out, between)
 
 
 def _readout_names(settings: NequIPSettings) -> list[str]:
