@@ -6,42 +6,14 @@ python scripts/benchmark.py nequip --systems ethanol si512
 
 import argparse
 import json
-import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "benchmarks" / "peers"))
 
-from race import HERE, Runner, race, table
-
-ENVIRONMENTS = Path(os.environ.get("PEER_ENVS", Path.home() / ".cache" / "ase-equivariant-peers"))
-
-
-def python_of(peer: str) -> str:
-    if not (ENVIRONMENTS / peer / "ready").exists():
-        sys.exit(f"no environment for {peer} in {ENVIRONMENTS}: run bash scripts/bench_envs.sh {peer}")
-    return str(ENVIRONMENTS / peer / "bin" / "python")
-
-
-def runners(model: str) -> list[Runner]:
-    if model.startswith("sevennet"):
-        peer = [("sevenn", False), ("sevenn, tuned malloc", True)]
-        peers = [Runner(label, "sevenn", model, python_of("sevenn"), tuned) for label, tuned in peer]
-    elif model == "mace":
-        peers = [Runner("mace 128x0e+128x1o", "mace", model, python_of("mace"))]
-    else:
-        python, exported = python_of("nequip"), ENVIRONMENTS / "nequip-32x4l2.nequip.pt2"
-        if not exported.exists():
-            subprocess.run([python, str(HERE / "nequip_model.py"), str(exported)], check=True)
-        peers = [
-            Runner("nequip, eager", "nequip", "eager", python),
-            Runner("nequip, AOTInductor", "nequip", str(exported), python),
-        ]
-        peers.append(Runner("nequip, eager, tuned malloc", "nequip", "eager", python, True))
-    ours = model if model.startswith("sevennet") else "sevennet-0" if model == "mace" else "nequip-32x4l2"
-    return [Runner(f"ase_equivariant {ours}", "ours", ours, sys.executable), *peers]
+from line_up import runners
+from race import race, table
 
 
 def main() -> None:

@@ -22,19 +22,17 @@ def run(base: dict, folder: Path, init: str | None, size: int) -> dict[str, floa
     epochs = max(1, round(values.pop("steps") * batch / size))
     values["data"] |= {"num_train": size, "validation": max(5, size // 10)}
     values["run"] |= {"batch_size": batch, "max_epochs": epochs, "validate_every": max(1, epochs // 60)}
-    values["run"]["name"] = name = f"{'tuned' if init else 'scratch'}-{size}"
-    values["run"]["folder"] = str(folder / name)
-    if init:
-        values = {key: value for key, value in values.items() if key != "model"} | {"init": init}
-        values["optimizer"]["lr"] /= 4  # gentler than from random weights
+    values["run"]["folder"] = str(folder / f"{'tuned' if init else 'scratch'}-{size}")
+    if init:  # and gentler than from random weights
+        values = {k: v for k, v in values.items() if k != "model"} | {"init": init}
+        values["optimizer"]["lr"] /= 4
     result = train(TrainConfig.parse(values), quiet=True)
     return {k: v for k, v in result.evaluations["test"].errors().items() if k.split()[0] in ("energy", "forces")}
 
 
 def draw(results: dict, path: Path) -> None:
     figure = new_figure()
-    axes = figure.subplots(1, 2)
-    for ax, name in zip(axes, ("forces MAE (meV/Å)", "energy MAE (meV)"), strict=True):
+    for ax, name in zip(figure.subplots(1, 2), ("forces MAE (meV/Å)", "energy MAE (meV)"), strict=True):
         for kind in ("scratch", "tuned"):
             sizes = [size for size in SIZES if f"{kind}-{size}" in results]
             ax.loglog(sizes, [results[f"{kind}-{size}"][name] for size in sizes], "o-", label=kind)
@@ -46,17 +44,15 @@ def draw(results: dict, path: Path) -> None:
 def main() -> None:
     data, init, config, folder = *sys.argv[1:4], Path(sys.argv[4])
     folder.mkdir(parents=True, exist_ok=True)
-    base = tomllib.loads(Path(config).read_text())
+    base = tomllib.loads(Path(config).read_text()) | {"steps": 3000}
     base["data"]["train"] = data
-    file = folder / "curve.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
+    results = json.loads(file.read_text()) if (file := folder / "curve.json").exists() else {}
     for size in SIZES:
         for start in (None, init):
             key = f"{'tuned' if start else 'scratch'}-{size}"
-            if key not in results:
-                results[key] = run({**base, "steps": 3000}, folder, start, size)
-                file.write_text(json.dumps(results, indent=1) + "\n")
-                draw(results, folder / "curve.png")
+            results[key] = results.get(key) or run(base, folder, start, size)
+            file.write_text(json.dumps(results, indent=1) + "\n")
+            draw(results, folder / "curve.png")
             print(key, {name: round(value, 2) for name, value in results[key].items()}, flush=True)
 
 

@@ -191,9 +191,12 @@ def make_card(
 
 def summary(config: TrainConfig, splits: Splits, potential: Potential) -> str:
     """One line on what is about to be trained."""
-    architecture = config.model.architecture
+    architecture, trained = config.model.architecture, [p for p in potential.parameters() if p.requires_grad]
+    sizes = f"{len(splits.train)} training and {len(splits.validation)} validation structures"
+    count = f"{sum(p.numel() for p in trained)} parameters"
+    if config.init is not None:
+        return f"{sizes}; starting from {config.init}, {len(potential.species)} elements; {count} to be trained"
     return (
-        f"{len(splits.train)} training and {len(splits.validation)} validation structures; species "
-        f"{' '.join(potential.species)}; {architecture.avg_num_neighbors:.1f} neighbours within "
-        f"{architecture.cutoff:g} Å; {sum(p.numel() for p in potential.parameters())} parameters"
+        f"{sizes}; species {' '.join(potential.species)}; {architecture.avg_num_neighbors:.1f} neighbours within "
+        f"{architecture.cutoff:g} Å; {count}"
     )
