@@ -42,10 +42,10 @@ MODELS = {
     },
     "nequip_tiny_parity_ema": {
         "model_dtype": "float64",
-        "num_layers": 3,
+        "num_layers": 4,  # odd scalars first come out of the third
         "l_max": 2,
         "parity": True,
-        "num_features": [3, 2, 2],
+        "num_features": [3, 2, 1],
         "type_embed_num_features": 4,
         "radial_mlp_depth": 2,
         "radial_mlp_width": 5,
@@ -178,7 +178,6 @@ def config(name: str, data: Path) -> dict:
 def train(name: str, folder: Path, work: Path) -> Path:
     (work / "configs").mkdir(exist_ok=True)
     (work / "configs" / f"{name}.yaml").write_text(yaml.safe_dump(config(name, work / "data.xyz"), sort_keys=False))
-    # TorchScript would put the text of nequip's and e3nn's functions into what is written.
     arguments = ["-cp", str(work / "configs"), "-cn", name, f"hydra.run.dir={work / 'hydra' / name}"]
     subprocess.run([Path(sys.executable).with_name("nequip-train"), *arguments], check=True, cwd=work)
     target = folder / f"{name}.ckpt"

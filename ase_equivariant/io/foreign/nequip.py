@@ -14,6 +14,7 @@ Batzner et al., Nat. Commun. 13, 2453 (2022), arXiv:2101.03164; Tan et al., arXi
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,13 +27,15 @@ from ase_equivariant.config import ConfigError
 from ase_equivariant.io.foreign import nequip_package
 from ase_equivariant.io.foreign.converted import Converted, ForeignModelError
 from ase_equivariant.io.foreign.nequip_settings import NequIPSettings, settings_of_builder
-from ase_equivariant.io.foreign.nequip_tensors import NequIPFileError, NequIPTensors, check_constants
+from ase_equivariant.io.foreign.nequip_tensors import NequIPFileError, NequIPTensors, check_constants, check_size
 from ase_equivariant.io.foreign.nequip_weights import fill_potential, parameter_names
 from ase_equivariant.io.foreign.safe_pickle import TorchArchive, UnsafePickleError
 from ase_equivariant.io.model_file import ModelCard
 from ase_equivariant.potential.potential import Potential
 
 _MODEL = "model.sole_model.model.func."
+# What their networks compute, and by which defaults, is the same.
+_VERSIONS = ("0.17", "0.18", "0.19")
 # Lightning modules of nequip whose weights are in the state dict as they are evaluated, EMA or not.
 _MODULES = ("NequIPLightningModule", "EMALightningModule", "ConFIGLightningModule", "EMAConFIGLightningModule")
 
@@ -72,10 +75,15 @@ def convert(path: Path, *, modal: str | None = None) -> Converted:
             if entry is None:
                 settings, tensors = settings_and_tensors(archive.load())
             else:
+                _check_version(_version_of_package(archive))
                 settings, tensors = nequip_package.settings_and_tensors(archive.load(entry))
         potential = build(settings, tensors)
     except (UnsafePickleError, ConfigError, NequIPFileError) as error:
-        raise ForeignModelError(f"{path}: not a NequIP model that can be read: {error}") from None
+        reason = str(error).replace("\n", "; ")
+        raise ForeignModelError(f"{path}: not a NequIP model that can be read: {reason}") from None
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        # Whatever a damaged or made-up file has in the place of what nequip writes.
+        raise ForeignModelError(f"{path}: not arranged as nequip arranges its files: {error!r}") from None
     name = Path(path).name.removesuffix(".ckpt").removesuffix(".nequip.zip")
     card = ModelCard(
         name=name,
@@ -100,6 +108,7 @@ def settings_and_tensors(checkpoint: Mapping[str, Any]) -> tuple[NequIPSettings,
     try:
         hyper = checkpoint["hyper_parameters"]
         module = str(hyper["info_dict"]["training_module"]["_target_"])
+        _check_version(str(hyper["info_dict"]["versions"]["nequip"]))
         settings = settings_of_builder(dict(hyper["model"]))
         state = checkpoint["state_dict"]
     except (KeyError, TypeError) as error:
@@ -119,6 +128,21 @@ def settings_and_tensors(checkpoint: Mapping[str, Any]) -> tuple[NequIPSettings,
     return settings, tensors
 
 
+def _version_of_package(archive: TorchArchive) -> str:
+    """What wrote the package. Its metadata are YAML: ``versions:`` and a line for each package under it."""
+    text = archive.read("model/package_metadata.txt").decode("utf-8", "replace")
+    found = re.search(r"^ +nequip: *['\"]?([^\s'\"]+)", text, re.MULTILINE)
+    if found is None:
+        raise NequIPFileError("its metadata do not say which version of nequip wrote it")
+    return found[1]
+
+
+def _check_version(version: str) -> None:
+    """Refuse files of other versions: defaults, and what a setting means, have changed between them."""
+    if ".".join(version.split(".")[:2]) not in _VERSIONS:
+        raise NequIPFileError(f"it was made by nequip {version}; files of {', '.join(_VERSIONS)} are understood")
+
+
 def _averaged(state: Mapping[str, Any], settings: NequIPSettings, count: int) -> dict[str, Tensor]:
     """The moving averages by the names of the weights they are of: nequip numbers them in the modules' order."""
     names = parameter_names(settings)
@@ -129,6 +153,7 @@ def _averaged(state: Mapping[str, Any], settings: NequIPSettings, count: int) ->
 
 def build(settings: NequIPSettings, tensors: dict[str, Tensor]) -> Potential:
     """A potential of ours with the tensors of a file."""
+    check_size(tensors, settings)
     left = NequIPTensors(tensors)
     with torch.random.fork_rng(devices=[]):  # building draws random weights
         potential = Potential(settings.ours())

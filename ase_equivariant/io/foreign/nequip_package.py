@@ -13,11 +13,12 @@ from typing import Any
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from ase_equivariant.io.foreign.nequip_settings import NequIPSettings
+from ase_equivariant.io.foreign.nequip_settings import NequIPSettings, checked_settings
 from ase_equivariant.io.foreign.nequip_tensors import NequIPFileError
 from ase_equivariant.io.foreign.safe_pickle import Record
 from ase_equivariant.irreps import Irreps
 from ase_equivariant.nn.activations import SECOND_MOMENT
+from ase_equivariant.potential.repulsion import COULOMB_IN_LAMMPS
 
 # The children of the network, in nequip's order.
 _BEFORE = ("type_embed", "spharm", "edge_norm", "bessel_encode", "factor")
@@ -103,7 +104,7 @@ def settings_and_tensors(models: Any) -> tuple[NequIPSettings, dict[str, Tensor]
         **_layers([network[name] for name in layers], tensors, names),
         **_energies(network, tensors),
     }
-    return NequIPSettings.parse(arguments), tensors
+    return checked_settings(arguments), tensors
 
 
 def _embeddings(network: Module, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -165,10 +166,17 @@ def _check_gate(layer: Module) -> None:
         for _, (_, parity), activation in gate[name].attribute("paths"):
             found = Module(activation, f"{gate.path}.{name}")
             wanted = "silu" if parity == 1 else "tanh"
-            function = found.attribute("f").name.rpartition(".")[2]
+            function = _function_name(found.attribute("f"))
             moment = found.attribute("cst")
             if parity not in parities or function != wanted or abs(moment - SECOND_MOMENT[wanted]) > 1e-12:
                 raise NequIPFileError(f"it activates by {moment} · {function} where ours does by {wanted}")
+
+
+def _function_name(record: Any) -> str:
+    """Of a function that was pickled by its name, or, as PyTorch's compiled ones, by ``getattr(module, name)``."""
+    if record.name in ("builtins.getattr", "__builtin__.getattr") and len(record.args) == 2:
+        return str(record.args[1])
+    return str(record.name.rpartition(".")[2])
 
 
 def _hidden_widths(network: Module, tensors: dict[str, Tensor], prefix: str) -> tuple[int, ...]:
@@ -177,6 +185,9 @@ def _hidden_widths(network: Module, tensors: dict[str, Tensor], prefix: str) -> 
     nonlinear = network.attribute("is_nonlinear")
     if network.attribute("bias"):
         raise NequIPFileError(f"{network.path} has biases, which cannot be represented")
+    layers = network["mlp"].children.values() if nonlinear else ()
+    if strange := [layer.kind for layer in layers if layer.kind not in ("ScalarLinearLayer", "SiLU")]:
+        raise NequIPFileError(f"{network.path} is activated by {strange[0]}, where ours has SiLU")
     scales = [(math.sqrt(2) if k and nonlinear else 1.0) / math.sqrt(size) for k, size in enumerate(sizes[:-1])]
     found = {f"{prefix}mlp.{2 * k}.alpha": scale for k, scale in enumerate(scales)}
     if f"{prefix}mlp.alpha" in tensors:  # several linear maps in a row share one factor
@@ -205,9 +216,11 @@ def _energies(network: Module, tensors: dict[str, Tensor]) -> dict[str, Any]:
         if zbl.kind != "ZBL":
             raise NequIPFileError(f"its pair potential is {zbl.kind}, only ZBL can be represented")
         numbers = tensors["pair_potential.atomic_numbers"].flatten().tolist()
+        coulomb = 2 * float(tensors["pair_potential._qqr2exesquare"])
+        metal = math.isclose(coulomb, COULOMB_IN_LAMMPS, rel_tol=_TOLERANCE)
         found["pair_potential"] = {
             "_target_": "nequip.nn.pair_potential.ZBL",
-            "units": "metal",  # others show in the constant, which is compared
+            "units": "metal" if metal else f"with e²/4πε₀ = {coulomb:g}",
             "chemical_species": tuple(chemical_symbols[round(number)] for number in numbers),
             "polynomial_cutoff_p": zbl["cutoff"].attribute("p"),
         }

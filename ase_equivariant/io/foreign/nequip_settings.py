@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from ase.data import chemical_symbols
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from ase_equivariant.config import Config, ConfigError
 from ase_equivariant.irreps import Irreps
@@ -24,20 +25,24 @@ _PRESETS: dict[str, dict[str, Any]] = {
 _OF_EVERY_PRESET = {"parity": False, "type_embed_num_features": 32, "radial_mlp_depth": 1, "radial_mlp_width": 128}
 # They choose precision, seed and how derivatives are taken or compiled: not the function.
 _IRRELEVANT = ("seed", "model_dtype", "compile_mode", "do_derivatives")
+_MOST_LAYERS, _HIGHEST_L = 1000, 11
 _NOT_SHORTER_BY = 1e-12  # relative; packages hold reciprocals of cutoffs, rounded
 
 
 class ZBLSettings(Config):
-    """Arguments of ``nequip.nn.pair_potential.ZBL``, the pair potential that can be represented."""
+    """Arguments of ``nequip.nn.pair_potential.ZBL``."""
 
-    target: Literal["nequip.nn.pair_potential.ZBL", "nequip.nn.ZBL"] = Field(alias="_target_")
-    units: Literal["metal"]
+    target: Literal["nequip.nn.pair_potential.ZBL"] = Field(alias="_target_")
+    units: str
     chemical_species: tuple[str, ...]
     polynomial_cutoff_p: float = 6.0
 
 
 class NequIPSettings(Config):
-    """Arguments of nequip's ``FullNequIPGNNModel``, with its defaults; those that cannot be represented are refused."""
+    """Arguments of nequip's ``FullNequIPGNNModel``, with its defaults.
+
+    Make them with :func:`checked_settings`, which refuses what cannot be represented.
+    """
 
     r_max: float = Field(gt=0)
     type_names: tuple[str, ...] = Field(min_length=1)
@@ -46,7 +51,7 @@ class NequIPSettings(Config):
     feature_irreps_hidden: tuple[str, ...]
     irreps_edge_sh: int | str
     type_embed_num_features: int = Field(ge=1)
-    categorical_graph_field_embed: None = None
+    categorical_graph_field_embed: Any = None
     readout_mlp_hidden_layers_depth: int = Field(default=0, ge=0)
     readout_mlp_hidden_layers_width: int | None = None
     readout_mlp_nonlinearity: str | None = "silu"
@@ -59,38 +64,13 @@ class NequIPSettings(Config):
     per_type_energy_shifts: Any = None
     per_type_energy_scales_trainable: bool | None = False
     per_type_energy_shifts_trainable: bool | None = False
-    pair_potential: ZBLSettings | None = None
+    pair_potential: dict[str, Any] | None = None
     convnet_sc: bool = True
     learnable_shift: bool = False
-    convnet_resnet: Literal[False] = False
-    convnet_nonlinearity_type: Literal["gate"] = "gate"
+    convnet_resnet: bool = False
+    convnet_nonlinearity_type: str = "gate"
     convnet_nonlinearity_scalars: dict[str, str] = Field(default_factory=lambda: {"e": "silu", "o": "tanh"})
     convnet_nonlinearity_gates: dict[str, str] = Field(default_factory=lambda: {"e": "silu", "o": "tanh"})
-
-    @model_validator(mode="after")
-    def _representable(self) -> NequIPSettings:
-        strange = [name for name in self.type_names if name not in chemical_symbols[1:]]
-        if strange:
-            raise ValueError(f"its type_names must be chemical symbols, which {strange[0]!r} is not")
-        if len({*zip(self.radial_mlp_depth, self.radial_mlp_width, strict=False)}) > 1:
-            raise ValueError("its layers have radial networks of different sizes, which cannot be represented")
-        if not len(self.radial_mlp_depth) == len(self.radial_mlp_width) == len(self.feature_irreps_hidden):
-            raise ValueError("it does not list as many radial networks as layers")
-        if self.edge_irreps != Irreps.spherical_harmonics(self.edge_irreps.lmax):
-            raise ValueError(f"its irreps_edge_sh {self.irreps_edge_sh!r} are not spherical harmonics from l = 0 on")
-        if self.convnet_nonlinearity_scalars != {"e": "silu", "o": "tanh"}:
-            raise ValueError(
-                "its scalars must be activated by silu if even and tanh if odd (convnet_nonlinearity_scalars)"
-            )
-        if self.convnet_nonlinearity_gates.get("e") != "silu":
-            raise ValueError("its gates must be activated by silu (convnet_nonlinearity_gates)")
-        if self.readout_mlp_hidden_layers_depth and self.readout_mlp_nonlinearity not in ("silu", None):
-            raise ValueError(
-                f"a read-out with {self.readout_mlp_nonlinearity} cannot be represented, only silu or none"
-            )
-        if self.pair_potential is not None and self.pair_potential.chemical_species != self.type_names:
-            raise ValueError("the elements of its ZBL repulsion are not those of its type_names")
-        return self
 
     @property
     def edge_irreps(self) -> Irreps:
@@ -107,6 +87,11 @@ class NequIPSettings(Config):
     def has_self_connection(self) -> tuple[bool, ...]:
         """For each layer; nequip leaves out the first one's, so that an isolated atom has its shift as energy."""
         return tuple(self.convnet_sc and (k > 0 or self.learnable_shift) for k in range(len(self.hidden)))
+
+    @property
+    def zbl(self) -> ZBLSettings | None:
+        """The pair potential, if there is one."""
+        return None if self.pair_potential is None else ZBLSettings.parse(self.pair_potential)
 
     @property
     def readout_hidden(self) -> tuple[int, ...]:
@@ -135,7 +120,7 @@ class NequIPSettings(Config):
             "first_self_connection": self.has_self_connection[0],
         }
         linear = self.readout_mlp_nonlinearity is None  # several linear maps in a row are one
-        zbl = self.pair_potential
+        zbl = self.zbl
         return PotentialConfig.parse(
             {
                 "architecture": network,
@@ -154,6 +139,66 @@ class NequIPSettings(Config):
             if shorter := {neighbour: value for neighbour, value in full.items() if value < longest}:
                 pairs[centre] = shorter
         return pairs or None
+
+
+def checked_settings(arguments: dict[str, Any]) -> NequIPSettings:
+    """Validate the arguments of ``FullNequIPGNNModel``.
+
+    Raises
+    ------
+    ConfigError
+        If they are not valid, or make a network that cannot be represented; the message says what stands against it.
+    """
+    settings = NequIPSettings.parse(arguments)
+    try:
+        obstacle = next(_obstacles(settings), None)
+    except (ValueError, AssertionError, IndexError):  # e3nn's, of text that is not its notation
+        listed = ", ".join((*settings.feature_irreps_hidden, str(settings.irreps_edge_sh)))
+        raise ConfigError(f"its irreps are not all in e3nn's notation: {listed}") from None
+    if obstacle is not None:
+        raise ConfigError(obstacle)
+    return settings
+
+
+def _obstacles(settings: NequIPSettings) -> Iterator[str]:
+    """What stands against representing such a network, a line for each reason."""
+    if strange := [name for name in settings.type_names if name not in chemical_symbols[1:]]:
+        yield f"its type_names must be chemical symbols, which {strange[0]!r} is not"
+    if settings.categorical_graph_field_embed:
+        yield "it depends on properties of the whole structure (categorical_graph_field_embed), which ours does not"
+    yield from _obstacles_in_layers(settings)
+    hidden, activation = settings.readout_mlp_hidden_layers_depth, settings.readout_mlp_nonlinearity
+    if hidden and activation not in ("silu", None):
+        yield f"its read-out is activated by {activation}, where ours has silu or no hidden layers"
+    if settings.pair_potential is None:
+        return
+    if (kind := str(settings.pair_potential.get("_target_"))) != "nequip.nn.pair_potential.ZBL":
+        yield f"its pair potential is {kind}, only nequip.nn.pair_potential.ZBL can be represented"
+    if (units := settings.pair_potential.get("units")) != "metal":
+        yield f"its ZBL repulsion is in LAMMPS' units {units!r}, not in eV (metal): its energies are of another unit"
+    if tuple(settings.pair_potential.get("chemical_species", ())) != settings.type_names:
+        yield "the elements of its ZBL repulsion are not those of its type_names"
+
+
+def _obstacles_in_layers(settings: NequIPSettings) -> Iterator[str]:
+    depths, widths = settings.radial_mlp_depth, settings.radial_mlp_width
+    if not len(depths) == len(widths) == len(settings.hidden):
+        yield f"it lists {len(depths)} and {len(widths)} radial networks for {len(settings.hidden)} layers"
+    if len(set(zip(depths, widths, strict=False))) > 1:
+        yield "its layers have radial networks of different sizes"
+    if any(ir.l > 0 or ir.p < 0 for _, ir in settings.hidden[-1]):
+        yield f"its last layer gives {settings.hidden[-1]}, not even scalars only"
+    if settings.edge_irreps != Irreps.spherical_harmonics(settings.edge_irreps.lmax):
+        yield f"its irreps_edge_sh {settings.irreps_edge_sh!r} are not the spherical harmonics from l = 0 on"
+    if settings.convnet_resnet:
+        yield "it adds each layer's input to its output (convnet_resnet), which ours does not"
+    if settings.convnet_nonlinearity_type != "gate":
+        yield f"its nonlinearity is {settings.convnet_nonlinearity_type!r}, only 'gate' can be represented"
+    if settings.convnet_nonlinearity_scalars != {"e": "silu", "o": "tanh"}:
+        found = settings.convnet_nonlinearity_scalars
+        yield f"its scalars are activated by {found}, where ours has silu for even and tanh for odd ones"
+    if settings.convnet_nonlinearity_gates.get("e") != "silu":
+        yield f"its gates are activated by {settings.convnet_nonlinearity_gates}, where ours has silu"
 
 
 def settings_of_builder(arguments: dict[str, Any]) -> NequIPSettings:
@@ -182,7 +227,7 @@ def settings_of_builder(arguments: dict[str, Any]) -> NequIPSettings:
         arguments, target = _spelled_out(arguments), _FULL
     if target != _FULL:
         raise ConfigError(f"it was built by {target}, which is none of NequIP's own networks")
-    return NequIPSettings.parse(arguments)
+    return checked_settings(arguments)
 
 
 def _settings_of_modified(arguments: dict[str, Any]) -> NequIPSettings:
@@ -206,6 +251,8 @@ def _spelled_out(arguments: dict[str, Any]) -> dict[str, Any]:
     rest = dict(arguments)
     num_layers, l_max = int(rest.pop("num_layers", 4)), int(rest.pop("l_max", 1))
     parity, features = rest.pop("parity", True), rest.pop("num_features", 32)
+    if not (0 < num_layers <= _MOST_LAYERS and 0 <= l_max <= _HIGHEST_L):
+        raise ConfigError(f"it has {num_layers} layers up to l = {l_max}, which no network has")
     features = [features] * (l_max + 1) if isinstance(features, int) else list(features)
     if len(features) != l_max + 1:
         raise ConfigError(f"its num_features {features} are not one for each of l = 0 … {l_max}")

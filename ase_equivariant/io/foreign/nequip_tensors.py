@@ -81,12 +81,31 @@ class NequIPTensors:
             raise NequIPFileError(f"it has a tensor {next(iter(self._left))} that is not known")
 
 
+def check_size(tensors: dict[str, Tensor], settings: NequIPSettings) -> None:
+    """Refuse settings of another network than the tensors' before anything is made as large as they say.
+
+    Raises
+    ------
+    NequIPFileError
+        If there are other layers, more channels than numbers in any tensor, or something that is no tensor.
+    """
+    if strange := [name for name, value in tensors.items() if not isinstance(value, Tensor)]:
+        raise NequIPFileError(f"{strange[0]} is not a tensor")
+    layers = {name.partition("_")[0] for name in tensors if name.startswith("layer")}
+    if layers != {f"layer{k}" for k in range(len(settings.hidden))}:
+        raise NequIPFileError(f"its settings have {len(settings.hidden)} layers, its tensors {len(layers)}")
+    widest = max(mul for irreps in settings.hidden for mul, _ in irreps)
+    asked = max(widest, settings.type_embed_num_features, settings.num_bessels, *settings.radial_mlp_width)
+    if asked > max(value.numel() for value in tensors.values()):
+        raise NequIPFileError(f"its settings ask for {asked} channels, more than its tensors have")
+
+
 def check_constants(tensors: NequIPTensors, settings: NequIPSettings) -> None:
     """Take the tensors that follow from the settings and compare them: cutoffs, charges, Coulomb's constant."""
     cutoffs = settings.ours().architecture.pair_cutoff_matrix()
     per_pair = settings.per_edge_type_cutoff is not None
     tensors.check("edge_norm._rmax_recip", (cutoffs.flatten() if per_pair else cutoffs[0, 0]).reciprocal())
-    if settings.pair_potential is not None:
+    if settings.zbl is not None:
         charges = torch.tensor([atomic_numbers[symbol] for symbol in settings.type_names], dtype=torch.float64)
         tensors.check("pair_potential.atomic_numbers", charges)
         half = torch.tensor(COULOMB_IN_LAMMPS / 2, dtype=torch.float64)
