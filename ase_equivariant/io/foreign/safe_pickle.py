@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import pickletools
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -174,6 +175,7 @@ class TorchArchive:
         if "byteorder" in self and self.read("byteorder") != b"little":
             raise UnsafePickleError("its numbers are not little-endian")
         try:
+            _check_sizes(content)
             return _Unpickler(content, self).load()
         except UnsafePickleError:
             raise
@@ -186,6 +188,17 @@ class TorchArchive:
             if entry in self:
                 return self.read(entry)
         raise UnsafePickleError(f"it has no storage {key}: it is truncated")
+
+
+def _check_sizes(content: bytes) -> None:
+    """Refuse a pickle that asks for memory it cannot need.
+
+    Python's unpickler makes its table of references as long as the largest number in the pickle
+    says, up to many gigabytes; a pickle has no more references than bytes.
+    """
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in ("PUT", "LONG_BINPUT") and not 0 <= argument <= len(content):
+            raise UnsafePickleError(f"its pickle refers to an object number {argument}: it is damaged")
 
 
 class _Unpickler(pickle.Unpickler):

@@ -152,6 +152,14 @@ def test_a_tensor_that_reaches_beyond_its_numbers_is_refused(tmp_path):
             loaded(lying)
 
 
+def test_a_pickle_that_asks_for_gigabytes_is_refused(tmp_path):
+    """A reference numbered 2³⁰ makes Python's unpickler lay out 8 GiB for the numbers below it."""
+    with zipfile.ZipFile(tmp_path / "t.pth", "w") as archive:
+        archive.writestr("t/data.pkl", b"\x80\x02]r\x00\x00\x00\x40.")
+    with pytest.raises(UnsafePickleError, match="object number 1073741824"):
+        loaded(tmp_path / "t.pth")
+
+
 def test_reading_imports_nothing(tmp_path):
     """A class of a package that is importable is not imported for a file's sake."""
 
