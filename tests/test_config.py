@@ -39,6 +39,9 @@ GOOD = {"species": ["H", "O"], "cutoff": 4.0}
         ({**GOOD, "num_layers": 0}, "num_layers: Input should be greater than or equal to 1 (got 0)"),
         ({**GOOD, "l_max": 12}, "l_max: Input should be less than or equal to 11 (got 12)"),
         ({**GOOD, "radial_hidden": [8, 0]}, "radial_hidden.1: Input should be greater than or equal to 1 (got 0)"),
+        ({**GOOD, "pair_cutoffs": {"He": {"He": 2.0}}}, "pair_cutoffs names He, which is not among the species"),
+        ({**GOOD, "pair_cutoffs": {"H": {"H": 9.0}}}, "pair_cutoffs has 9.0 Å for H, above the cutoff of"),
+        ({**GOOD, "neighbors_per_species": {"He": 2.0}}, "neighbors_per_species needs one number for each of"),
         ({**GOOD, "avg_num_neighbors": 0.0}, "avg_num_neighbors: Input should be greater than 0 (got 0.0)"),
     ],
 )

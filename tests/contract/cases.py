@@ -57,6 +57,12 @@ CASES: dict[str, PotentialConfig] = {
         {"readout_hidden": (6,)}, l_max=2, irreps_hidden=_THREE_LAYERS, num_layers=3, num_embedding=7
     ),
     "zbl": _config({"zbl": True, "zbl_inner": 0.8, "zbl_outer": 2.0}, l_max=1, irreps_hidden="4x0e+4x1o"),
+    "zbl under an envelope, cutoffs of pairs": _config(
+        {"zbl": True, "zbl_envelope_p": 4.0},
+        l_max=1,
+        irreps_hidden="4x0e+4x1o",
+        pair_cutoffs={"H": {"H": 2.5, "O": 2.0}, "O": {"H": 2.5}},
+    ),
     "fixed radial basis": _config(
         {"readout_hidden": (6, 3)},
         l_max=1,
