@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # The state is taken after the packages that ours is built on were imported: what they do is not our doing.
 PROGRAM = """
 import os, random, signal, sys, logging, locale, warnings
-import ase.build, ase.calculators.calculator, e3nn.o3, matscipy.neighbours, numpy, pydantic, safetensors.torch, torch
+import ase.build, ase.calculators.calculator, matscipy.neighbours, numpy, pydantic, safetensors.torch, torch
 
 def state():
     calculator = ase.calculators.calculator.Calculator
@@ -35,7 +35,6 @@ def state():
         "ase's calculator": {k: str(v) for k, v in vars(calculator).items()},
         "ase's properties": list(ase.calculators.calculator.all_properties),
         "ase's changes": list(ase.calculators.calculator.all_changes),
-        "e3nn": e3nn.get_optimization_defaults(),
         "logging": (logging.root.level, list(logging.root.handlers)),
         "locale": locale.setlocale(locale.LC_ALL),
         "signals": [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)],
@@ -50,7 +49,7 @@ after = state()
 for name in before:
     if before[name] != after[name]:
         raise SystemExit(f"changed: {name}: {before[name]} -> {after[name]}")
-for heavy in ("lightning", "pytorch_lightning", "matplotlib", "tensorboard", "typer"):
+for heavy in ("lightning", "pytorch_lightning", "matplotlib", "tensorboard", "typer", "e3nn", "torch._dynamo"):
     if heavy in sys.modules:
         raise SystemExit(f"imported: {heavy}")
 """

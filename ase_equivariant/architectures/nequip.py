@@ -110,7 +110,7 @@ class NequIPConfig(Config):
         for text in [value] if isinstance(value, str) else value:
             try:
                 scalars = Irreps(text).count("0e")
-            except (ValueError, AssertionError, IndexError):
+            except ValueError:
                 raise ValueError(f"{text!r} is not irreps in e3nn's notation, such as '32x0e+32x1o'") from None
             if scalars == 0:
                 raise ValueError(f"{text!r} has no even scalars (0e), which every layer needs")

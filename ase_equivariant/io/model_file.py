@@ -199,7 +199,7 @@ def _sha256(tensors: dict[str, torch.Tensor], content: dict[str, Any]) -> str:
 
 def _package_versions() -> dict[str, str]:
     versions = {}
-    for package in ("ase-equivariant", "torch", "e3nn", "ase", "matscipy", "numpy"):
+    for package in ("ase-equivariant", "torch", "ase", "matscipy", "numpy"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:  # run from a source tree that is not installed

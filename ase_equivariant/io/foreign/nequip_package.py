@@ -238,5 +238,5 @@ def irreps_of(record: Any) -> Irreps:
     try:
         pairs = [entry.args[0] for entry in record.args[0]]
         return Irreps([(int(mul), (int(ir.args[0][0]), int(ir.args[0][1]))) for mul, ir in pairs])
-    except (AttributeError, IndexError, TypeError, ValueError, AssertionError):
+    except (AttributeError, IndexError, TypeError, ValueError):
         raise NequIPFileError("it has something else where irreps are expected") from None

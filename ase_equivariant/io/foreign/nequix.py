@@ -148,7 +148,7 @@ def _parse(header: dict[str, Any]) -> NequixConfig:
     config = NequixConfig.parse(header)
     try:
         hidden = Irreps(config.hidden_irreps)
-    except (ValueError, AssertionError):
+    except ValueError:
         raise ConfigError(f"hidden_irreps {config.hidden_irreps!r} is not in e3nn's notation") from None
     lost = [str(ir) for mul, ir in hidden if mul and (ir.p != (-1) ** ir.l or ir.l > config.lmax)]
     if lost:

@@ -1,31 +1,19 @@
-"""Irreps, their memory layout, and the Clebsch-Gordan coefficients: the border to e3nn.
+"""How features lie in memory: **component-major** inside each irrep.
 
-Features are ``(N, Σ mul·(2l+1))``, **component-major** inside each irrep: the element
-of multiplicity u and component m lies at ``offset + m·mul + u``. A linear layer is then
-one matrix product per l, and kernels vectorize over u. e3nn's own order is
-multiplicity-major, ``offset + u·(2l+1) + m``; the two functions at the end convert.
+Features are ``(N, Σ mul·(2l+1))``; the element of multiplicity u and component m lies at
+``offset + m·mul + u``. A linear layer is then one matrix product per l, and kernels
+vectorize over u. e3nn's own order is multiplicity-major, ``offset + u·(2l+1) + m``; the
+two functions at the end convert.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
-from e3nn.o3 import Irrep, Irreps, wigner_3j
 from torch import Tensor
 
-__all__ = [
-    "Block",
-    "Irrep",
-    "Irreps",
-    "blocks",
-    "clebsch_gordan",
-    "from_e3nn_layout",
-    "merge",
-    "scalar_slice",
-    "to_e3nn_layout",
-]
+from ase_equivariant.irreps.irreps import Irrep, Irreps
 
 
 @dataclass(frozen=True)
@@ -69,17 +57,6 @@ def blocks(irreps: Irreps) -> tuple[Block, ...]:
 def scalar_slice(irreps: Irreps) -> slice:
     """Where the even scalars lie in features of merged ``irreps``: behind the odd ones (0o sorts before 0e)."""
     return next((block.slice for block in blocks(irreps) if block.l == 0 and block.p == 1), slice(0, 0))
-
-
-def merge(irreps: Irreps) -> Irreps:
-    """Sorted by (l, p), each irrep once, empty ones dropped: the form every layer speaks."""
-    return Irreps(irreps).regroup()
-
-
-@cache
-def clebsch_gordan(l1: int, l2: int, l3: int) -> Tensor:
-    """Real Clebsch-Gordan (Wigner 3j) coefficients of e3nn's basis, (2l1+1, 2l2+1, 2l3+1) float64, unit norm."""
-    return wigner_3j(l1, l2, l3, dtype=torch.float64)
 
 
 def from_e3nn_layout(features: Tensor, irreps: Irreps) -> Tensor:
