@@ -197,7 +197,7 @@ def _check_sizes(content: bytes) -> None:
     says, up to many gigabytes; a pickle has no more references than bytes.
     """
     for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name in ("PUT", "LONG_BINPUT") and not 0 <= argument <= len(content):
+        if opcode.name in ("PUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= len(content):
             raise UnsafePickleError(f"its pickle refers to an object number {argument}: it is damaged")
 
 
