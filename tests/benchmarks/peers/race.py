@@ -58,7 +58,7 @@ class Runner:
         """End the process."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait()
+            self.process.communicate()  # waits, and closes the pipes
 
     def microseconds(self, system: str) -> float:
         """Median time of an atom and step."""
