@@ -190,28 +190,122 @@ class NetworkRunner:
         IndexError, ValueError, MemoryError
             If an edge names an atom that is not there, edges are not sorted, or memory is short.
         """
-        n, e = len(species), edge_index.shape[1]
-        species = np.ascontiguousarray(species, dtype=np.int64)
-        edge_index = np.ascontiguousarray(edge_index, dtype=np.int64)
-        edge_vectors = np.ascontiguousarray(edge_vectors, dtype=np.float64)
-        energies = np.empty(n)
-        force_array = np.empty((n, 3)) if forces or virials else None
-        virial_array = np.empty((n, 3, 3)) if virials else None
-        arrays = (edge_index, species, edge_vectors, energies, force_array, virial_array)
-        problem = _Problem(n, e, *(None if array is None else array.ctypes.data for array in arrays))
+        call = _Call(species, edge_index, edge_vectors, forces=forces, virials=virials)
         with self._turn:
             status = self._run(
                 self._memory,
                 ctypes.byref(self._network),
-                ctypes.byref(problem),
+                ctypes.byref(call.problem),
                 self._is_double,
                 self._level,
                 threads,
             )
+        call.check(status)
+        return call.energies, call.forces, call.virials
+
+
+class TrainingRunner:
+    """Runs a :class:`Network` whose tables are coefficients of cubic B-splines, and its gradients by the weights.
+
+    Parameters
+    ----------
+    network : Network
+        Padded for ``level`` and ``dtype``, its arrays of weights side by side in one piece of memory.
+    level : int
+        See :func:`best_level`.
+    dtype : numpy.dtype
+        float32 or float64.
+    weights : int
+        Address of that memory.
+    """
+
+    def __init__(self, network: Network, level: int, dtype: np.dtype, weights: int):
+        lib = library()
+        assert lib is not None
+        lib.network_training_create.restype = _pointer
+        lib.network_training_free.argtypes = [_pointer]
+        lib.network_training_free.restype = None
+        lib.network_train_forces.argtypes = [*[_pointer] * 3, *[ctypes.c_int] * 3]
+        lib.network_train_gradients.argtypes = [*[_pointer] * 6, _int, *[ctypes.c_int] * 2]
+        self._own = lib.network_training_create()
+        if self._own is None:
+            raise MemoryError("no memory for the compiled network")
+        weakref.finalize(self, lib.network_training_free, self._own)
+        self._library, self._network, self._weights = lib, network, weights
+        self._level, self._is_double = level, dtype.itemsize == 8
+        self._call: _Call | None = None
+
+    def forces(
+        self,
+        species: NDArray[np.int64],
+        edge_index: NDArray[np.int64],
+        edge_vectors: NDArray[np.float64],
+        *,
+        threads: int,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """As :class:`NetworkRunner` with forces and virials; :meth:`gradients` may follow."""
+        self._call = call = _Call(species, edge_index, edge_vectors, forces=True, virials=True)
+        arguments = (self._own, ctypes.byref(self._network), ctypes.byref(call.problem))
+        call.check(self._library.network_train_forces(*arguments, self._is_double, self._level, threads))
+        assert call.forces is not None
+        assert call.virials is not None
+        return call.energies, call.forces, call.virials
+
+    def gradients(
+        self, energy_weights: NDArray[np.float64], edge_tangents: NDArray[np.float64], gradients: int, size: int
+    ) -> None:
+        """Gradients by the weights of ``Σ_i a_i E_i + Σ_e t_e · dE/dr_e`` in the last call.
+
+        Parameters
+        ----------
+        energy_weights, edge_tangents : numpy.ndarray
+            a (N,) and t (E, 3), float64.
+        gradients, size : int
+            Address of as many numbers as there are weights, in the network's precision.
+        """
+        assert self._call is not None
+        arrays = (np.ascontiguousarray(energy_weights), np.ascontiguousarray(edge_tangents))
+        addresses = (*(array.ctypes.data for array in arrays), self._weights, gradients)
+        status = self._library.network_train_gradients(
+            self._own, ctypes.byref(self._network), *addresses, size, self._is_double, self._level
+        )
+        self._call.check(status)
+
+
+class _Call:
+    """Arrays of one calculation, and the struct that points to them."""
+
+    def __init__(
+        self,
+        species: NDArray[np.int64],
+        edge_index: NDArray[np.int64],
+        edge_vectors: NDArray[np.float64],
+        *,
+        forces: bool,
+        virials: bool,
+    ):
+        n = len(species)
+        self.energies = np.empty(n)
+        self.forces = np.empty((n, 3)) if forces or virials else None
+        self.virials = np.empty((n, 3, 3)) if virials else None
+        self._arrays = (
+            np.ascontiguousarray(edge_index, dtype=np.int64),
+            np.ascontiguousarray(species, dtype=np.int64),
+            np.ascontiguousarray(edge_vectors, dtype=np.float64),
+            self.energies,
+            self.forces,
+            self.virials,
+        )
+        self._size = n, edge_index.shape[1]
+        addresses = (None if array is None else array.ctypes.data for array in self._arrays)
+        self.problem = _Problem(*self._size, *addresses)
+
+    def check(self, status: int) -> None:
+        """Raise what the library reports."""
+        n, e = self._size
         if status == _BAD_EDGE:
             raise IndexError(f"edge_index holds atoms beyond 0 to {n - 1}")
         if status == _UNSORTED:
             raise ValueError("edge_index is not sorted by centre (its row 0)")
         if status == _OUT_OF_MEMORY:
             raise MemoryError(f"no memory for {n} atoms with {e} edges")
-        return energies, force_array, virial_array

@@ -35,9 +35,18 @@ class ScalarMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, sizes[0]) to (…, sizes[-1])."""
+        return self.last(self.hidden(x))
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """What the last, linear layer receives: the input itself, if it is the only one."""
         function, gain = ACTIVATIONS[self.activation], 1.0
-        for k, weight in enumerate(self.weights):
-            x = x @ (weight * (gain / math.sqrt(weight.shape[0])))
-            if k + 1 < len(self.weights):
-                x, gain = function(x), SECOND_MOMENT[self.activation]
+        for weight in list(self.weights)[:-1]:
+            x = function(x @ (weight * (gain / math.sqrt(weight.shape[0]))))
+            gain = SECOND_MOMENT[self.activation]
         return x
+
+    def last(self, x: Tensor) -> Tensor:
+        """The last layer."""
+        gain = SECOND_MOMENT[self.activation] if len(self.weights) > 1 else 1.0
+        weight = self.weights[-1]
+        return x @ (weight * (gain / math.sqrt(weight.shape[0])))

@@ -67,6 +67,7 @@ class NetworkBuilder:
         network = potential.network
         self.real = np.dtype(str(dtype).removeprefix("torch."))
         self.lanes = native.lanes(level, self.real)
+        self.cell = self._numbers_per_weight(dtype) * self.lanes  # of a table's row that one chunk of weights takes
         self.kept: list[Any] = []
         self.tables: list[
             NDArray
@@ -213,7 +214,6 @@ class NetworkBuilder:
         self, target: native.NetworkLayer, layer: NequIPLayer, table: RadialTable, x_row: PaddedRow, conv_row: PaddedRow
     ) -> None:
         plan, paths, columns, offset = layer.convolution.plan, [], [], 0
-        degree = table.coefficients.shape[1] - 1
         for path in plan.paths:
             source, out = x_row[path.source.irrep], conv_row[path.out.irrep]
             l1, l2, l3 = path.source.l, path.harmonic.l, path.out.l
@@ -222,19 +222,29 @@ class NetworkBuilder:
             paths.append(
                 native.NetworkPath(
                     l1, l2, l3, chunks, source.offset, source.width, path.harmonic.offset,
-                    out.offset + int(out.columns[path.channel_offset]), out.width, offset, self._array(couplings),
+                    out.offset + int(out.columns[path.channel_offset]), out.width, offset,
+                    self._keep(couplings.astype(self.real)),
                 )
             )  # fmt: skip
             padded = np.full(source.width, plan.num_weights)  # points at a column of zeros
             padded[: path.source.mul] = path.weight_offset + np.arange(path.source.mul)
             columns.append(padded)
-            offset += chunks * (degree + 1) * self.lanes
-        weights = np.concatenate([table.coefficients, np.zeros_like(table.coefficients[:, :, :1])], axis=2)
-        chosen = weights.astype(self.real)[:, :, np.concatenate(columns)]
-        chosen = chosen.reshape(len(weights), degree + 1, -1, self.lanes).transpose(0, 2, 1, 3)
+            offset += chunks * self.cell
         target.num_paths, target.paths = len(paths), self._structs(native.NetworkPath, paths)
-        target.table, target.table_row = self._keep(chosen), offset
+        target.table, target.table_row = self._table(table, np.concatenate(columns)), offset
+
+    @staticmethod
+    def _numbers_per_weight(dtype: torch.dtype) -> int:
+        return _DEGREE[dtype] + 1
+
+    def _table(self, table: RadialTable, columns: NDArray[np.int64]) -> int:
+        """Address of the table in the order the code reads it; ``columns`` says which weight goes where."""
+        weights = np.concatenate([table.coefficients, np.zeros_like(table.coefficients[:, :, :1])], axis=2)
+        chosen = weights.astype(self.real)[:, :, columns]
+        chosen = chosen.reshape(*weights.shape[:2], -1, self.lanes).transpose(0, 2, 1, 3)
+        address = self._keep(chosen)
         self.tables.append(self.kept[-1])
+        return address
 
     def _linear(
         self, linear: Linear | SpeciesLinear, row_in: PaddedRow, row_out: PaddedRow, factor: float = 1.0

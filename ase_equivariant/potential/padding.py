@@ -44,6 +44,10 @@ class PaddedRow:
         """The block of an irrep that the row has."""
         return next(padded for padded in self.blocks if padded.block.irrep == irrep)
 
+    def places(self) -> NDArray[np.int64]:
+        """(irreps.dim,) where each true element of a row goes."""
+        return np.concatenate([padded.positions().ravel() for padded in self.blocks])
+
     def pad(self, rows: NDArray) -> NDArray:
         """(N, irreps.dim) → (N, dim), zero where nothing is."""
         result = np.zeros((len(rows), self.dim), dtype=rows.dtype)

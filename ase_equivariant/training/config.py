@@ -202,7 +202,10 @@ class RunConfig(Config):
     devices : int
         Processes that share each epoch.
     threads : int or None
-        Threads of PyTorch; default what PyTorch chooses.
+        Threads; default what PyTorch chooses.
+    compiled : bool
+        Whether to use compiled derivatives where there are any (on the CPU, for what MD runs compiled, too, without
+        normalization). They are checked against autograd's at the start.
     batch_size, validation_batch_size : int
         Structures.
     max_epochs : int
@@ -228,6 +231,7 @@ class RunConfig(Config):
     device: str = "cpu"
     devices: Count = 1
     threads: Count | None = None
+    compiled: bool = True
     batch_size: Count = 5
     validation_batch_size: Count = 50
     max_epochs: Count = 1000

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
-from ase_equivariant.potential import Potential, Prediction
+from ase_equivariant.potential import Prediction
 from ase_equivariant.training.config import EnergyTermConfig, LossConfig, TermConfig
 from ase_equivariant.training.dataset import Batch
 
@@ -123,9 +123,3 @@ class ErrorSums:
                 result[f"{name}_mae"] = 1000 * absolute / count
                 result[f"{name}_rmse"] = 1000 * math.sqrt(square / count)
         return result
-
-
-def predict(potential: Potential, batch: Batch, loss: Loss, *, train: bool) -> Prediction:
-    """What the loss needs of the potential, differentiable if ``train``."""
-    stress = loss.needs_stress if train else bool(batch.has_stress.any())
-    return potential(batch.graph, forces=loss.needs_forces or not train, stress=stress, create_graph=train)

@@ -16,7 +16,8 @@ from ase_equivariant.potential import Potential
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.dataset import Batch, EpochLoader
 from ase_equivariant.training.ema import WeightAverage
-from ase_equivariant.training.loss import ErrorSums, Loss, compute_errors, predict
+from ase_equivariant.training.evaluator import Evaluator
+from ase_equivariant.training.loss import ErrorSums, Loss, compute_errors
 from ase_equivariant.training.optimizers import build_optimizer
 from ase_equivariant.training.schedules import Schedule
 
@@ -51,6 +52,8 @@ class TrainingModule(pl.LightningModule):
         self.potential, self.config = potential, config
         self.train_loader, self.validation_loader = train, validation
         self.loss = Loss(config.loss)
+        self.evaluator = Evaluator(potential, config.run.compiled and config.run.device == "cpu")
+        self._checked = False
         self.schedule = Schedule(config.schedule, train.batches_per_epoch, config.run.max_epochs)
         self.ema: WeightAverage | None = None
         self.epoch = self.batches_done = self.steps_done = 0
@@ -146,7 +149,10 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
-        prediction = predict(self.potential, batch, self.loss, train=True)
+        if not self._checked:
+            self.evaluator.check(batch, self.loss)
+            self._checked = True
+        prediction = self.evaluator(batch, forces=self.loss.needs_forces, stress=self.loss.needs_stress)
         loss = self.loss.total(self.loss.sums(compute_errors(prediction, batch)))
         self._loss_sum += loss.detach()
         return loss
@@ -169,8 +175,8 @@ class TrainingModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add up the errors of one batch."""
-        with torch.enable_grad():  # forces are derivatives
-            errors = compute_errors(predict(self.potential, batch, self.loss, train=False), batch)
+        prediction = self.evaluator(batch, forces=True, stress=bool(batch.has_stress.any()))
+        errors = compute_errors(prediction, batch)
         self._val_errors.add(errors)
         self._val_sums += self.loss.sums(errors).detach()
 

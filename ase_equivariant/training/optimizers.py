@@ -43,13 +43,25 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     about 0.7 and 1.2, which serves an optimizer.
     """
     wide = matrices.shape[-2] <= matrices.shape[-1]
-    x = matrices if wide else matrices.mT
-    x = x / x.flatten(-2).norm(dim=-1)[..., None, None].clamp(min=1e-12)
+    stack = matrices.reshape(-1, *matrices.shape[-2:])
+    x = stack if wide else stack.mT
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-12)
     a, b, c = _NEWTON_SCHULZ
-    for _ in range(_NEWTON_SCHULZ_STEPS):
+    if 2 * x.shape[-2] <= x.shape[-1]:
+        # All factors are polynomials of X Xᵀ: they are multiplied up in its small space.
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if wide else x.mT
+        identity = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device).expand_as(gram)
+        product = identity
+        for _ in range(_NEWTON_SCHULZ_STEPS):
+            factor = torch.baddbmm(b * gram, gram, gram, alpha=c).add_(identity, alpha=a)
+            product = factor @ product
+            gram = factor @ (factor @ gram)
+        x = product @ x
+    else:
+        for _ in range(_NEWTON_SCHULZ_STEPS):
+            gram = x @ x.mT
+            x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x if wide else x.mT).reshape(matrices.shape)
 
 
 class Muon(Optimizer):

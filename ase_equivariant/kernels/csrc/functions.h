@@ -48,6 +48,10 @@ inline Vector silu_slope(Vector x) {
     const Vector s = sigmoid(x);
     return SILU_MOMENT * s * (REAL(1) + x * (REAL(1) - s));
 }
+inline Vector silu_curvature(Vector x) {
+    const Vector s = sigmoid(x), ds = s * (REAL(1) - s);
+    return SILU_MOMENT * ds * (REAL(2) + x * (REAL(1) - s - s));
+}
 inline Vector tanh_of(Vector x) { return REAL(1) - REAL(2) / (exp_of(x + x) + REAL(1)); }
 
 }  // namespace

@@ -36,6 +36,25 @@ struct EdgeGeometry {
         }
     }
 
+    // Tangents of the harmonics and of the distance along changes of the vectors.
+    void tangent(const Network &network, const double *changes, int count, Edges *ty, Edges &tr) const {
+        Edges v[3];
+        for (int e = 0; e < LANE_EDGES; e++)
+            for (int a = 0; a < 3; a++) v[a][e] = e < count ? changes[3 * e + a] : 0.0;
+        tr = unit[0] * v[0] + unit[1] * v[1] + unit[2] * v[2];
+        ty[0] = Edges{};
+        if (network.l_max > 0)
+            for (int a = 0; a < 3; a++) ty[1 + a] = std::sqrt(3.0) * (v[a] - unit[a] * tr) / r;
+        for (int64_t l = 2; l <= network.l_max; l++) {
+            for (int64_t m = 0; m <= 2 * l; m++) ty[l * l + m] = Edges{};
+            for (int64_t s = network.steps_first[l - 2]; s < network.steps_first[l - 1]; s++) {
+                const HarmonicStep &step = network.steps[s];
+                const int64_t a = 1 + step.a, b = (l - 1) * (l - 1) + step.b;
+                ty[l * l + step.m] += step.value * (ty[a] * y[b] + y[a] * ty[b]);
+            }
+        }
+    }
+
     // dE/d(edge vector) from the gradients by harmonics, which are used up, and by the distance.
     void gradient(const Network &network, Edges *dy, const Edges &dr, Edges *g) const {
         for (int64_t l = network.l_max; l >= 2; l--)

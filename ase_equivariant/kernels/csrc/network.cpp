@@ -86,6 +86,7 @@ void fill(const NetworkRun &run, const NetworkLayer &layer, const LayerInput &in
     const NetworkMemory &memory = *run.memory;
     const int64_t *neighbour = run.problem->edge_index + run.problem->num_edges, dim = dim_y(*run.network);
     tile.edges = count;
+    tile.table_row = layer.table_row;
     for (int e = 0; e < count; e++) {
         tile.x[e] = input[neighbour[first + e]];
         tile.cell[e] = real(layer.table) + memory.interval[first + e] * layer.table_row;
@@ -109,8 +110,17 @@ void convolve(const NetworkRun &run, const NetworkLayer &layer, const LayerInput
             for (int64_t m = 0; m < dim; m++) tile.y_lanes[m * EDGES + e] = e < tile.edges ? tile.y[e][m] : REAL(0);
         for (int64_t p = 0; p < layer.num_paths; p++) {
             const NetworkPath &path = layer.paths[p];
-            TABLE_KERNELS.of[path.l1][path.l2][path.l3].forward(path, tile, row);
+            TABLE_KERNELS[path].forward(path, tile, row);
         }
+    }
+}
+
+void add_edge_gradients(const NetworkRun &run, int64_t first, const EdgeTile &tile) {
+    const int64_t dim = dim_y(*run.network);
+    for (int e = 0; e < tile.edges; e++) {
+        real(run.memory->distance_gradients)[first + e] += sum_of(tile.dt[e]);
+        REAL *dy = real(run.memory->harmonic_gradients) + (first + e) * dim;
+        for (int64_t m = 1; m < dim; m++) dy[m] += sum_of(tile.dy[e * dim + m]);
     }
 }
 
@@ -127,13 +137,9 @@ void convolve_gradient(const NetworkRun &run, const NetworkLayer &layer, const L
         for (int e = 0; dx && e < tile.edges; e++) tile.dx[e] = dx + neighbour[first + e] * memory.x_stride;
         for (int64_t p = 0; p < layer.num_paths; p++) {
             const NetworkPath &path = layer.paths[p];
-            TABLE_KERNELS.of[path.l1][path.l2][path.l3].backward[dx != nullptr](path, tile, g, dim);
+            TABLE_KERNELS[path].backward[dx != nullptr](path, tile, g, dim);
         }
-        for (int e = 0; e < tile.edges; e++) {
-            real(memory.distance_gradients)[first + e] += sum_of(tile.dt[e]);
-            REAL *dy = real(memory.harmonic_gradients) + (first + e) * dim;
-            for (int64_t m = 1; m < dim; m++) dy[m] += sum_of(tile.dy[e * dim + m]);
-        }
+        add_edge_gradients(run, first, tile);
     }
 }
 
@@ -203,6 +209,17 @@ void start_next_layer(const NetworkRun &run, int64_t next, int64_t begin, int64_
     apply<false>(layer.self, features, pre, run.problem->species + begin, count);
 }
 
+// What `pre` is before the convolution's share; later layers have the self-connection's there already.
+void start_pre(const NetworkLayer &layer, int64_t l, Rows pre, const int64_t *species, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        if (l == 0) {
+            if (layer.first_pre) memcpy(pre[i], real(layer.first_pre) + species[i] * layer.dim_pre, sizeof(REAL) * layer.dim_pre);
+            else memset(pre[i], 0, sizeof(REAL) * layer.dim_pre);
+        }
+        if (layer.pre_bias) add(pre[i], real(layer.pre_bias), layer.dim_pre);
+    }
+}
+
 void forward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_t count, Scratch scratch) {
     const NetworkLayer &layer = run.network->layers[l];
     const int64_t *species = run.problem->species + begin;
@@ -212,13 +229,7 @@ void forward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_t coun
     const Rows normal = scratch.rows(layer.dim_pre, 1);
     zero(conv, layer.dim_conv, count);
     for (int64_t i = 0; i < count; i++) convolve(run, layer, input, begin + i, conv[i]);
-    for (int64_t i = 0; i < count; i++) {
-        if (l == 0) {
-            if (layer.first_pre) memcpy(pre[i], real(layer.first_pre) + species[i] * layer.dim_pre, sizeof(REAL) * layer.dim_pre);
-            else memset(pre[i], 0, sizeof(REAL) * layer.dim_pre);
-        }
-        if (layer.pre_bias) add(pre[i], real(layer.pre_bias), layer.dim_pre);
-    }
+    start_pre(layer, l, pre, species, count);
     apply<false>(layer.out, conv, pre, species, count);
     for (int64_t i = 0; i < count; i++) {
         if (layer.num_norms) normalize(layer, pre[i], normal[0]);
@@ -327,6 +338,10 @@ void sum_threads(const NetworkRun &run, int64_t, int64_t begin, int64_t end, int
 
 }  // namespace
 
+#include "training.h"
+
 // In the order of Stage.
 extern "C" const StageKernel NAME[NUM_STAGES];
-extern "C" const StageKernel NAME[NUM_STAGES] = {geometry, forward_layer, backward_layer, derivatives, sum_threads};
+extern "C" const StageKernel NAME[NUM_STAGES] = {
+    geometry, forward_layer, backward_layer, derivatives, sum_threads,
+    train_forward, train_backward, tangent_geometry, tangent_forward, tangent_backward, sum_gradients};

@@ -98,6 +98,21 @@ struct NetworkProblem {
     double *virials;                // (N, 3, 3) or null
 };
 
+// What training keeps besides: by layer, values and gradients of the energy that its tangent pass reads again, and
+// tangents ("t"). Row counts are atoms, unless said otherwise. The table's rows are coefficients of B-splines.
+struct Training {
+    void *conv[64], *g_out[64], *g_pre[64], *g_conv[64], *g_x[64];
+    void *t_x[64], *t_pre[64], *t_conv[64];
+    void *t_harmonics, *t_position;     // of edges
+    void *tg_out;                       // (N, widest dim_out): tangents of gradients by features
+    const double *edge_tangents;        // (E, 3) changes of the edge vectors
+    const double *energy_weights;       // (N,) weights of the atoms' energies
+    const char *weights;                // all arrays of weights lie in one piece of memory,
+    char *gradients;                    // (threads, size) where their gradients lie likewise
+    int64_t bytes;
+    const void *zeros;                  // a row of the widest dim_x
+};
+
 // Memory of one calculation, kept from call to call. Sizes in elements of the network's precision.
 struct NetworkMemory {
     const int64_t *first;           // (N + 1,) first edge of a centre
@@ -114,6 +129,7 @@ struct NetworkMemory {
     double *edge_gradients;         // (threads, N, 12): forces and virials of each thread
     void *scratch;                  // (threads, scratch_size)
     int64_t scratch_size;
+    Training *training;             // or null
 };
 
 constexpr int MAX_LAYERS = 64;
@@ -126,5 +142,10 @@ struct NetworkRun {
 
 // The stages of a calculation, each a parallel loop over atoms begin .. end - 1 with a barrier behind it:
 // GEOMETRY, FORWARD of each layer in turn, BACKWARD of each layer from the last, DERIVATIVES (per thread), SUM.
-enum Stage { GEOMETRY, FORWARD_LAYER, BACKWARD_LAYER, DERIVATIVES, SUM, NUM_STAGES };
+// Training has its own FORWARD and BACKWARD and goes on, once the loss is known, with TANGENT_GEOMETRY, TANGENT_FORWARD
+// of each layer, TANGENT_BACKWARD of each from the last and SUM_GRADIENTS (of bytes, not atoms).
+enum Stage {
+    GEOMETRY, FORWARD_LAYER, BACKWARD_LAYER, DERIVATIVES, SUM,
+    TRAIN_FORWARD, TRAIN_BACKWARD, TANGENT_GEOMETRY, TANGENT_FORWARD, TANGENT_BACKWARD, SUM_GRADIENTS, NUM_STAGES
+};
 typedef void (*StageKernel)(const NetworkRun &, int64_t layer, int64_t begin, int64_t end, int64_t thread);

@@ -56,6 +56,15 @@ struct OwnedMemory {
     Buffer edges[5], x[MAX_LAYERS], pre[MAX_LAYERS], features, x_gradients[2], edge_gradients, scratch;
 };
 
+// What training needs besides, and the calculation that its two calls share.
+struct OwnedTraining {
+    OwnedMemory memory;
+    Buffer kept[MAX_LAYERS][8], edges[2], gradients_of_features, gradients, zeros;
+    Training training;
+    NetworkMemory pieces;
+    NetworkProblem problem;
+};
+
 Status count_edges(const NetworkProblem &problem, std::vector<int64_t> &first) {
     const int64_t n = problem.num_atoms, *centre = problem.edge_index, *neighbour = centre + problem.num_edges;
     first.assign(n + 1, 0);
@@ -109,6 +118,39 @@ NetworkMemory reserve(OwnedMemory &own, const Network &network, const NetworkPro
     return memory;
 }
 
+// Threads worth waking for so many edges.
+int useful_threads(const Network &network, const NetworkProblem &problem, int threads) {
+    int64_t weights = 0;
+    for (int64_t l = 0; l < network.num_layers; l++) weights += network.layers[l].table_row;
+    const int64_t worth_a_thread = 1 << 18;  // below, waking a thread costs more than it saves
+    const int64_t useful = 1 + problem.num_edges * weights / worth_a_thread;
+    return int(std::max<int64_t>(1, std::min({int64_t(threads), useful, problem.num_atoms})));
+}
+
+void reserve_training(OwnedTraining &own, const Network &network, const NetworkProblem &problem, int64_t real) {
+    const int64_t n = problem.num_atoms, e = problem.num_edges, dim_y = (network.l_max + 1) * (network.l_max + 1);
+    Training &training = own.training;
+    int64_t widest_x = 0, hidden = 0;
+    for (int64_t l = 0; l < network.num_layers; l++) {
+        const NetworkLayer &layer = network.layers[l];
+        const auto keep = [&](int k, int64_t dim) { return own.kept[l][k].reserve(n * dim * real); };
+        training.conv[l] = keep(0, layer.dim_conv), training.t_conv[l] = keep(1, layer.dim_conv);
+        training.g_conv[l] = keep(2, layer.dim_conv), training.g_out[l] = keep(3, layer.dim_out);
+        training.g_pre[l] = keep(4, layer.dim_pre), training.t_pre[l] = keep(5, layer.dim_pre);
+        training.g_x[l] = keep(6, layer.dim_x), training.t_x[l] = keep(7, layer.dim_x);
+        widest_x = std::max(widest_x, layer.dim_x);
+    }
+    for (int64_t h = 0; h < network.num_hidden; h++) hidden += 4 * std::max(network.hidden[h].n, network.hidden[h].padded_k);
+    training.t_harmonics = own.edges[0].reserve(e * dim_y * real);
+    training.t_position = own.edges[1].reserve(e * real);
+    training.tg_out = own.gradients_of_features.reserve(n * own.pieces.features_stride * real);
+    training.zeros = own.zeros.reserve(widest_x * real);
+    std::memset(own.zeros.reserve(widest_x * real), 0, size_t(widest_x * real));
+    own.pieces.scratch_size += BLOCK * (2 * own.pieces.features_stride + own.pieces.x_stride + hidden);
+    own.pieces.scratch = own.memory.scratch.reserve(own.pieces.threads * own.pieces.scratch_size * real);
+    own.pieces.training = &training;
+}
+
 void calculate(const NetworkRun &run, const StageKernel *kernels) {
     const int64_t n = run.problem->num_atoms, layers = run.network->num_layers, threads = run.memory->threads;
     const int64_t piece = std::max<int64_t>(1, std::min<int64_t>(BLOCK, n / (threads * 4)));
@@ -118,12 +160,27 @@ void calculate(const NetworkRun &run, const StageKernel *kernels) {
     const auto shares = [&](Stage stage, int64_t layer) {
         run_shares(int(threads), [&](int t) { kernels[stage](run, layer, run.memory->share[t], run.memory->share[t + 1], t); });
     };
+    const bool training = run.memory->training;
     pieces(GEOMETRY, 0, 4 * BLOCK);
-    for (int64_t l = 0; l < layers; l++) pieces(FORWARD_LAYER, l, piece);
+    for (int64_t l = 0; l < layers; l++) pieces(training ? TRAIN_FORWARD : FORWARD_LAYER, l, piece);
     if (!run.problem->forces) return;
-    for (int64_t l = layers - 1; l >= 0; l--) shares(BACKWARD_LAYER, l);
+    for (int64_t l = layers - 1; l >= 0; l--) shares(training ? TRAIN_BACKWARD : BACKWARD_LAYER, l);
     shares(DERIVATIVES, 0);
     pieces(SUM, 0, 1024);
+}
+
+void calculate_gradients(const NetworkRun &run, const StageKernel *kernels) {
+    const NetworkMemory &memory = *run.memory;
+    const int64_t layers = run.network->num_layers;
+    const auto shares = [&](Stage stage, int64_t layer) {
+        run_shares(int(memory.threads), [&](int t) { kernels[stage](run, layer, memory.share[t], memory.share[t + 1], t); });
+    };
+    run_shares(int(memory.threads), [&](int t) {
+        std::memset(memory.training->gradients + t * memory.training->bytes, 0, size_t(memory.training->bytes));
+    });
+    shares(TANGENT_GEOMETRY, 0);
+    for (int64_t l = 0; l < layers; l++) shares(TANGENT_FORWARD, l);
+    for (int64_t l = layers - 1; l >= 0; l--) shares(TANGENT_BACKWARD, l);
 }
 
 }  // namespace
@@ -139,13 +196,54 @@ EXPORT int network_run(void *own, const Network *network, const NetworkProblem *
     try {
         const Status status = count_edges(*problem, memory.first);
         if (status != OK || problem->num_atoms == 0) return status;
-        int64_t weights = 0;
-        for (int64_t l = 0; l < network->num_layers; l++) weights += network->layers[l].table_row;
-        const int64_t worth_a_thread = 1 << 18;  // below, waking a thread costs more than it saves
-        const int64_t useful = 1 + problem->num_edges * weights / worth_a_thread;
-        threads = int(std::max<int64_t>(1, std::min({int64_t(threads), useful, problem->num_atoms})));
+        threads = useful_threads(*network, *problem, threads);
         const NetworkMemory pieces = reserve(memory, *network, *problem, is_double ? 8 : 4, threads);
         calculate(NetworkRun{network, problem, &pieces}, stages(level, is_double));
+    } catch (const std::bad_alloc &) {
+        return OUT_OF_MEMORY;
+    }
+    return OK;
+}
+
+EXPORT void *network_training_create() { return new (std::nothrow) OwnedTraining; }
+EXPORT void network_training_free(void *own) { delete static_cast<OwnedTraining *>(own); }
+
+// Energies and forces for training; the arrays of `problem` must stay until the gradients are done.
+EXPORT int network_train_forces(void *pointer, const Network *network, const NetworkProblem *problem, int is_double, int level, int threads) {
+    OwnedTraining &own = *static_cast<OwnedTraining *>(pointer);
+    try {
+        const Status status = count_edges(*problem, own.memory.first);
+        if (status != OK || problem->num_atoms == 0) return status;
+        const int64_t real = is_double ? 8 : 4;
+        own.pieces = reserve(own.memory, *network, *problem, real, useful_threads(*network, *problem, threads));
+        own.problem = *problem;
+        reserve_training(own, *network, *problem, real);
+        calculate(NetworkRun{network, &own.problem, &own.pieces}, stages(level, is_double));
+    } catch (const std::bad_alloc &) {
+        return OUT_OF_MEMORY;
+    }
+    return OK;
+}
+
+// Gradients by the weights, `elements` numbers from `weights` on, of the last call's energies and forces.
+EXPORT int network_train_gradients(void *pointer, const Network *network, const double *energy_weights, const double *edge_tangents,
+                                   const void *weights, void *gradients, int64_t elements, int is_double, int level) {
+    OwnedTraining &own = *static_cast<OwnedTraining *>(pointer);
+    const int64_t bytes = elements * (is_double ? 8 : 4), threads = own.pieces.threads;
+    try {
+        Training &training = own.training;
+        training.energy_weights = energy_weights;
+        training.edge_tangents = edge_tangents;
+        training.weights = static_cast<const char *>(weights);
+        training.gradients = static_cast<char *>(own.gradients.reserve(threads * bytes));
+        training.bytes = bytes;
+        const StageKernel *const kernels = stages(level, is_double);
+        const NetworkRun run{network, &own.problem, &own.pieces};
+        calculate_gradients(run, kernels);
+        run_pieces(int(threads), elements, 1 << 16, [&](int64_t begin, int64_t end, int share) {
+            kernels[SUM_GRADIENTS](run, 0, begin, end, share);
+        });
+        std::memcpy(gradients, training.gradients, size_t(bytes));
     } catch (const std::bad_alloc &) {
         return OUT_OF_MEMORY;
     }

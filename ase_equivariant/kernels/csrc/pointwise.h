@@ -101,4 +101,57 @@ void gate_gradient(const NetworkLayer &layer, const REAL *pre, const REAL *g, RE
     }
 }
 
+// Tangent of the gate's output from that of its input.
+void gate_tangent(const NetworkLayer &layer, const REAL *pre, const REAL *t_pre, REAL *out) {
+    for (int64_t b = 0; b < layer.num_gates; b++) {
+        const GateBlock &block = layer.gates[b];
+        for (int64_t u = 0; u < block.width; u += LANES) {
+            const int64_t in = block.in_offset + u;
+            REAL *y = out + block.out_offset + u;
+            if (block.kind == SILU) store(y, silu_slope(load(pre + in)) * load(t_pre + in));
+            else if (block.kind == TANH) {
+                const Vector t = tanh_of(load(pre + in));
+                store(y, TANH_MOMENT * (REAL(1) - t * t) * load(t_pre + in));
+            } else {
+                const Vector z = load(pre + block.gate_offset + u);
+                const Vector factor = silu(z), t_factor = silu_slope(z) * load(t_pre + block.gate_offset + u);
+                for (int64_t m = 0; m < block.components; m++) {
+                    const int64_t at = in + m * block.width;
+                    store(y + m * block.width, factor * load(t_pre + at) + t_factor * load(pre + at));
+                }
+            }
+        }
+    }
+}
+
+// Tangent of what gate_gradient writes, from the gradient g by the output and its tangent tg.
+void gate_gradient_tangent(const NetworkLayer &layer, const REAL *pre, const REAL *t_pre, const REAL *g, const REAL *tg, REAL *out) {
+    for (int64_t b = 0; b < layer.num_gates; b++) {
+        const GateBlock &block = layer.gates[b];
+        for (int64_t u = 0; u < block.width; u += LANES) {
+            const int64_t in = block.in_offset + u;
+            const REAL *dy = g + block.out_offset + u, *t_dy = tg + block.out_offset + u;
+            if (block.kind == SILU) {
+                const Vector z = load(pre + in);
+                store(out + in, load(t_dy) * silu_slope(z) + load(dy) * silu_curvature(z) * load(t_pre + in));
+            } else if (block.kind == TANH) {
+                const Vector t = tanh_of(load(pre + in)), slope = TANH_MOMENT * (REAL(1) - t * t);
+                store(out + in, slope * (load(t_dy) - REAL(2) * t * load(t_pre + in) * load(dy)));
+            } else {
+                const Vector z = load(pre + block.gate_offset + u), slope = silu_slope(z), factor = silu(z);
+                const Vector tz = load(t_pre + block.gate_offset + u), t_factor = slope * tz;
+                Vector sum = {}, t_sum = {};
+                for (int64_t m = 0; m < block.components; m++) {
+                    const Vector d = load(dy + m * block.width), td = load(t_dy + m * block.width);
+                    const Vector x = load(pre + in + m * block.width), tx = load(t_pre + in + m * block.width);
+                    sum += d * x;
+                    t_sum += td * x + d * tx;
+                    store(out + in + m * block.width, td * factor + d * t_factor);
+                }
+                store(out + block.gate_offset + u, t_sum * slope + sum * silu_curvature(z) * tz);
+            }
+        }
+    }
+}
+
 }  // namespace

@@ -1,6 +1,6 @@
 // The convolution of one centre with tabulated weights, and its gradients.
 //
-// Weights are polynomials of the distance within its interval of the table, evaluated where they are used. The
+// Weights are functions of the distance, evaluated where they are used: `Radial` says how the table holds them. The
 // backward pass gathers features of the neighbours and adds to their gradients; for one centre and channel
 // H[m1, m2] = sum over m3 of C[m1, m2, m3] g[m3] is common to all edges, and with it
 //   x-gradient[m1] = w sum over m2 of H[m1, m2] Y[m2],   Y-gradient[m2] = sum over m1 of w x[m1] H[m1, m2].
@@ -23,36 +23,46 @@ struct EdgeTile {
     REAL *dx[EDGES];           // backward: their gradients, added to
     const REAL *cell[EDGES];   // the edges' rows of the table
     REAL t[EDGES];             // position in the interval
+    int64_t table_row;         // distance of two rows
     const REAL *y[EDGES];      // harmonics
     REAL y_lanes[MAX_Y * EDGES];  // component m of edge e at m * EDGES + e
     Vector dy[EDGES * MAX_Y];  // backward: gradients by harmonics, lane by lane
     Vector dt[EDGES];          // and by position
 };
 
-// The cells of the next chunk lie behind this one's, also those of the next path.
-inline void prefetch_next(const REAL *c) {
-    for (int line = 0; line < CELL * int(sizeof(REAL)); line += 64)
-        __builtin_prefetch(reinterpret_cast<const char *>(c + CELL) + line);
-}
+// A row for each interval, in it the coefficients of each chunk's polynomials.
+struct Polynomials {
+    static constexpr int STEP = CELL;  // from chunk to chunk
 
-inline Vector polynomial(const REAL *c, REAL t) {
-    Vector value = load(c + DEGREE * LANES);
-    unroll<DEGREE>([&](auto i) { value = value * t + load(c + (DEGREE - 1 - i) * LANES); });
-    return value;
-}
-inline void polynomial(const REAL *c, REAL t, Vector &value, Vector &slope) {
-    value = load(c + DEGREE * LANES);
-    slope = Vector{};
-    unroll<DEGREE>([&](auto i) {
-        slope = slope * t + value;
-        value = value * t + load(c + (DEGREE - 1 - i) * LANES);
-    });
-}
+    // The cells of the next chunk lie behind this one's, also those of the next path.
+    static void prefetch_next(const REAL *c) {
+        for (int line = 0; line < CELL * int(sizeof(REAL)); line += 64)
+            __builtin_prefetch(reinterpret_cast<const char *>(c + CELL) + line);
+    }
+    static Vector value(const EdgeTile &tile, int e, int64_t at) {
+        const REAL *const c = tile.cell[e] + at;
+        const REAL t = tile.t[e];
+        prefetch_next(c);
+        Vector value = load(c + DEGREE * LANES);
+        unroll<DEGREE>([&](auto i) { value = value * t + load(c + (DEGREE - 1 - i) * LANES); });
+        return value;
+    }
+    static void value_and_slope(const EdgeTile &tile, int e, int64_t at, Vector &value, Vector &slope) {
+        const REAL *const c = tile.cell[e] + at;
+        const REAL t = tile.t[e];
+        prefetch_next(c);
+        value = load(c + DEGREE * LANES);
+        slope = Vector{};
+        unroll<DEGREE>([&](auto i) {
+            slope = slope * t + value;
+            value = value * t + load(c + (DEGREE - 1 - i) * LANES);
+        });
+    }
+};
 
-template <class C> void table_forward(const NetworkPath &path, const EdgeTile &tile, REAL *row) {
-    alignas(64) REAL matrices[C::D1 * C::D3 * EDGES];
-    const REAL *const couplings = static_cast<const REAL *>(path.couplings);
-    const REAL *const y = tile.y_lanes + path.y_offset * EDGES;
+// M[m1, m3] = sum over m2 of C[m1, m2, m3] Y[m2] for the edges of a tile, lane by lane
+template <class C>
+inline __attribute__((always_inline)) void coupling_matrices(const REAL *couplings, const REAL *y, REAL *matrices) {
     each<C::unrolled, C::num_pairs>([&](auto pair) {
         const int p = pair, t = C::list.first[p];
         const Term a = C::list.term[t], b = C::list.term[t + 1];
@@ -64,19 +74,25 @@ template <class C> void table_forward(const NetworkPath &path, const EdgeTile &t
             for (int e = 0; e < EDGES; e++) matrices[p * EDGES + e] = ca * y[a.m2 * EDGES + e] + cb * y[b.m2 * EDGES + e];
         }
     });
+}
+
+template <class C, class Radial> void table_forward(const NetworkPath &path, const EdgeTile &tile, REAL *row) {
+    alignas(64) REAL matrices[C::D1 * C::D3 * EDGES];
+    const REAL *const couplings = static_cast<const REAL *>(path.couplings);
+    const REAL *const y = tile.y_lanes + path.y_offset * EDGES;
+    coupling_matrices<C>(couplings, y, matrices);
     for (int64_t chunk = 0; chunk < path.chunks; chunk++) {
-        const int64_t u = chunk * LANES, cell = path.table_offset + chunk * CELL;
+        const int64_t u = chunk * LANES, at = path.table_offset + chunk * Radial::STEP;
         Vector sum[C::D3];
         each<C::unrolled, C::D3>([&](auto k) { sum[k] = load(row + path.out_offset + k * path.out_stride + u); });
         for (int e = 0; e < tile.edges; e++) {
             const REAL *const M = matrices + e, *const x = tile.x[e] + path.x_offset + u;
-            prefetch_next(tile.cell[e] + cell);
-            const Vector w = polynomial(tile.cell[e] + cell, tile.t[e]);
+            const Vector w = Radial::value(tile, e, at);
             Vector a[C::D1], message[C::D3] = {};
             each<C::unrolled, C::D1>([&](auto i) { a[i] = load(x + i * path.x_stride); });
             each<C::unrolled, C::num_pairs>([&](auto pair) {
-                const Term at = C::list.pair[pair];
-                message[at.m3] += a[at.m1] * M[pair * EDGES];
+                const Term term = C::list.pair[pair];
+                message[term.m3] += a[term.m1] * M[pair * EDGES];
             });
             each<C::unrolled, C::D3>([&](auto k) { sum[k] += w * message[k]; });
         }
@@ -84,33 +100,36 @@ template <class C> void table_forward(const NetworkPath &path, const EdgeTile &t
     }
 }
 
-template <class C, bool TO_FEATURES> void table_backward(const NetworkPath &path, EdgeTile &tile, const REAL *g_row, int64_t dim_y) {
+// H[m1, m2] = sum over m3 of C[m1, m2, m3] g[m3] for one chunk of channels
+template <class C>
+inline __attribute__((always_inline)) void couple_gradient(const NetworkPath &path, const REAL *g_row, int64_t u, Vector *H) {
     const REAL *const couplings = static_cast<const REAL *>(path.couplings);
+    Vector g[C::D3];
+    each<C::unrolled, C::D3>([&](auto k) { g[k] = load(g_row + path.out_offset + k * path.out_stride + u); });
+    each<C::unrolled, C::by_harmonic.num_pairs>([&](auto pair) {
+        const int p = pair, t = C::by_harmonic.first[p];
+        const Term a = C::by_harmonic.term[t], b = C::by_harmonic.term[t + 1];
+        H[p] = g[a.m3] * couplings[(a.m1 * C::D2 + a.m2) * C::D3 + a.m3];
+        if (C::by_harmonic.first[p + 1] == t + 2) H[p] += g[b.m3] * couplings[(b.m1 * C::D2 + b.m2) * C::D3 + b.m3];
+    });
+}
+
+template <class C, class Radial, bool TO_FEATURES> void table_backward(const NetworkPath &path, EdgeTile &tile, const REAL *g_row, int64_t dim_y) {
     for (int64_t chunk = 0; chunk < path.chunks; chunk++) {
-        const int64_t u = chunk * LANES, cell = path.table_offset + chunk * CELL;
+        const int64_t u = chunk * LANES, at = path.table_offset + chunk * Radial::STEP;
         Vector H[C::by_harmonic.num_pairs];
-        {
-            Vector g[C::D3];
-            each<C::unrolled, C::D3>([&](auto k) { g[k] = load(g_row + path.out_offset + k * path.out_stride + u); });
-            each<C::unrolled, C::by_harmonic.num_pairs>([&](auto pair) {
-                const int p = pair, t = C::by_harmonic.first[p];
-                const Term a = C::by_harmonic.term[t], b = C::by_harmonic.term[t + 1];
-                H[p] = g[a.m3] * couplings[(a.m1 * C::D2 + a.m2) * C::D3 + a.m3];
-                if (C::by_harmonic.first[p + 1] == t + 2) H[p] += g[b.m3] * couplings[(b.m1 * C::D2 + b.m2) * C::D3 + b.m3];
-            });
-        }
+        couple_gradient<C>(path, g_row, u, H);
         for (int e = 0; e < tile.edges; e++) {
             const REAL *const x = tile.x[e] + path.x_offset + u, *const y = tile.y[e] + path.y_offset;
             Vector *const dy_edge = tile.dy + e * dim_y + path.y_offset;
             Vector w, slope, wx[C::D1], s[C::D1] = {}, dy[C::D2];
-            prefetch_next(tile.cell[e] + cell);
-            polynomial(tile.cell[e] + cell, tile.t[e], w, slope);
+            Radial::value_and_slope(tile, e, at, w, slope);
             each<C::unrolled, C::D1>([&](auto i) { wx[i] = w * load(x + i * path.x_stride); });
             if constexpr (C::D2 > 1) each<C::unrolled, C::D2>([&](auto j) { dy[j] = dy_edge[j]; });
             each<C::unrolled, C::by_harmonic.num_pairs>([&](auto pair) {
-                const Term at = C::by_harmonic.pair[pair];
-                s[at.m1] += H[pair] * y[at.m2];
-                if constexpr (C::D2 > 1) dy[at.m2] += wx[at.m1] * H[pair];
+                const Term term = C::by_harmonic.pair[pair];
+                s[term.m1] += H[pair] * y[term.m2];
+                if constexpr (C::D2 > 1) dy[term.m2] += wx[term.m1] * H[pair];
             });
             if constexpr (C::D2 > 1) each<C::unrolled, C::D2>([&](auto j) { dy_edge[j] = dy[j]; });
             Vector dw = {};
@@ -127,27 +146,27 @@ template <class C, bool TO_FEATURES> void table_backward(const NetworkPath &path
 struct TableKernels {
     void (*forward)(const NetworkPath &, const EdgeTile &, REAL *);
     void (*backward[2])(const NetworkPath &, EdgeTile &, const REAL *, int64_t);  // not to, to features
+    template <class C> static constexpr TableKernels make() {
+        return {table_forward<C, Polynomials>, {table_backward<C, Polynomials, false>, table_backward<C, Polynomials, true>}};
+    }
 };
 
-template <int L1, int L2, int L3> constexpr TableKernels table_kernels_of() {
-    if constexpr (L3 < magnitude(L1 - L2) || L3 > L1 + L2) return TableKernels{};
-    else {
-        using C = Couplings<L1, L2, L3>;
-        return TableKernels{table_forward<C>, {table_backward<C, false>, table_backward<C, true>}};
-    }
-}
-
-struct TableKernelTable {
-    TableKernels of[MAX_L + 1][MAX_L + 1][MAX_L + 1] = {};
-    constexpr TableKernelTable() {
+// Kernels of every product that the selection rule allows.
+template <class Kernels> struct KernelTable {
+    Kernels of[MAX_L + 1][MAX_L + 1][MAX_L + 1] = {};
+    constexpr KernelTable() {
         unroll<MAX_L + 1>([&](auto l1) {
             unroll<MAX_L + 1>([&](auto l2) {
-                unroll<MAX_L + 1>([&](auto l3) { of[l1][l2][l3] = table_kernels_of<l1.value, l2.value, l3.value>(); });
+                unroll<MAX_L + 1>([&](auto l3) {
+                    if constexpr (l3.value >= magnitude(l1.value - l2.value) && l3.value <= l1.value + l2.value)
+                        of[l1][l2][l3] = Kernels::template make<Couplings<l1.value, l2.value, l3.value>>();
+                });
             });
         });
     }
+    const Kernels &operator[](const NetworkPath &path) const { return of[path.l1][path.l2][path.l3]; }
 };
 
-constexpr TableKernelTable TABLE_KERNELS;
+constexpr KernelTable<TableKernels> TABLE_KERNELS;
 
 }  // namespace

@@ -1,0 +1,81 @@
+"""How a potential is evaluated while it is trained: by compiled code where there is any, else by autograd."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import suppress
+
+import torch
+from torch import Tensor
+
+from ase_equivariant.potential import Potential, Prediction
+from ase_equivariant.potential.frozen import NotFreezableError
+from ase_equivariant.potential.trainable import TrainablePotential
+from ase_equivariant.training.dataset import Batch
+from ase_equivariant.training.loss import Loss, compute_errors
+
+# Allowed deviation of compiled from autograd's forces and gradients, relative to their length, gradients
+# parameter by parameter. Rounding and the splines of the radial functions are far below, a wrong formula is far above.
+_FORCES, _GRADIENT = 1e-3, 1e-2
+_SMALL = 1e-2  # of the whole gradient: the length below which that of one parameter is not looked at more closely
+
+
+class Evaluator:
+    """Predictions of a potential, differentiable by its weights.
+
+    Parameters
+    ----------
+    potential : Potential
+        Its weights may change between calls.
+    compiled : bool
+        Whether to use compiled code, where there is any for this potential.
+
+    Attributes
+    ----------
+    compiled : TrainablePotential or None
+        What evaluates; None for autograd.
+    """
+
+    def __init__(self, potential: Potential, compiled: bool):
+        self.potential = potential
+        self.compiled: TrainablePotential | None = None
+        if compiled:
+            with suppress(NotFreezableError):  # a slower run, not a wrong one
+                self.compiled = TrainablePotential(potential)
+
+    def __call__(self, batch: Batch, *, forces: bool, stress: bool) -> Prediction:
+        """Predict; differentiable by the weights if gradients are enabled."""
+        if self.compiled is not None:
+            return self.compiled(batch.graph, forces=forces, stress=stress)
+        training = torch.is_grad_enabled()
+        return self.potential(batch.graph, forces=forces, stress=stress, create_graph=training)
+
+    def check(self, batch: Batch, loss: Loss) -> None:
+        """Compare compiled code with autograd on a batch; if they disagree, warn and go on with autograd."""
+        if self.compiled is None:
+            return
+        weights = [p for p in self.potential.parameters() if p.requires_grad]
+        found = {}
+        for name, predict in (("compiled", self), ("autograd", Evaluator(self.potential, compiled=False))):
+            prediction = predict(batch, forces=loss.needs_forces, stress=loss.needs_stress)
+            total = loss.total(loss.sums(compute_errors(prediction, batch)))
+            gradients = torch.autograd.grad(total, weights, allow_unused=True, materialize_grads=True)
+            found[name] = (prediction.get("forces", torch.zeros(1)).detach(), gradients)
+        gradients, expected = found["compiled"][1], found["autograd"][1]
+        whole = torch.cat([g.flatten() for g in expected]).norm()
+        forces = _deviation(found["compiled"][0], found["autograd"][0])
+        gradient = max(_deviation(*pair, at_least=_SMALL * whole) for pair in zip(gradients, expected, strict=True))
+        if not (forces <= _FORCES and gradient <= _GRADIENT):
+            warnings.warn(
+                f"compiled derivatives differ from autograd's (forces by {forces:.1e}, gradients by {gradient:.1e} of "
+                "their size): training goes on with autograd, slower; please report this",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            self.compiled = None
+
+
+def _deviation(found: Tensor, expected: Tensor, at_least: float | Tensor = 0.0) -> float:
+    """Length of the difference relative to that of what is expected; zero if both are zero."""
+    difference, size = float((found - expected).norm()), max(float(expected.norm()), float(at_least))
+    return difference / (size or 1.0)

@@ -1,0 +1,48 @@
+"""Compiled derivatives in training: used where there are any, checked, and given up loudly if they are wrong."""
+
+import pytest
+import torch
+from emt_data import SMALL, emt_frames
+
+from ase_equivariant.kernels import network as native
+from ase_equivariant.potential import Potential, PotentialConfig
+from ase_equivariant.training.config import LossConfig
+from ase_equivariant.training.dataset import Batch, make_samples
+from ase_equivariant.training.evaluator import Evaluator
+from ase_equivariant.training.loss import Loss
+
+pytestmark = pytest.mark.skipif(native.best_level() < 0, reason="no compiled kernels: there is no C++ compiler")
+LOSS = Loss(LossConfig.parse({"stress": {"weight": 1.0}}))
+
+
+def potential(**settings):
+    architecture = {**SMALL, "species": ["C", "O", "Cu", "Au"], **settings}
+    return Potential(PotentialConfig.parse({"architecture": architecture}))
+
+
+@pytest.fixture
+def batch():
+    return Batch.collate(make_samples(emt_frames(3), potential().cutoff, torch.float64))
+
+
+def test_agreement_keeps_compiled_code(batch, recwarn):
+    evaluator = Evaluator(potential(), compiled=True)
+    evaluator.check(batch, LOSS)
+    assert evaluator.compiled is not None
+    assert not recwarn
+
+
+def test_wrong_compiled_code_is_given_up_with_a_warning(batch):
+    evaluator = Evaluator(potential(), compiled=True)
+    evaluator.compiled._layout.inverse_factor.mul_(1.02)  # as a factor forgotten in a derivative would
+    with pytest.warns(RuntimeWarning, match="differ from autograd's"):
+        evaluator.check(batch, LOSS)
+    assert evaluator.compiled is None
+    assert evaluator(batch, forces=True, stress=True)["energy"].requires_grad
+
+
+def test_what_has_no_compiled_code_is_trained_by_autograd(batch):
+    evaluator = Evaluator(potential(norm="rms"), compiled=True)
+    assert evaluator.compiled is None
+    evaluator.check(batch, LOSS)
+    assert evaluator(batch, forces=True, stress=False)["forces"].requires_grad
