@@ -2,6 +2,7 @@
 
 python scripts/benchmark.py sevennet-0 --systems si512 water64 --threads 2 --output result.json
 python scripts/benchmark.py nequip --systems ethanol si512
+python scripts/benchmark.py training --systems "ethanol*32" "si64*4"   # training steps on batches
 """
 
 import argparse
@@ -18,7 +19,7 @@ from race import race, table
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=["sevennet-0", "sevennet-l3i5", "nequip", "mace"])
+    parser.add_argument("model", choices=["sevennet-0", "sevennet-l3i5", "nequip", "mace", "training"])
     parser.add_argument("--systems", nargs="+", default=["ethanol", "aspirin", "water64", "si64", "si512", "cu500"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)

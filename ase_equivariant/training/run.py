@@ -31,6 +31,7 @@ from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.dataset import make_samples
 from ase_equivariant.training.evaluate import Evaluation, evaluate
 from ase_equivariant.training.logs import MetricsLog
+from ase_equivariant.training.machine import machine, speed
 from ase_equivariant.training.splits import make_splits
 
 
@@ -133,7 +134,8 @@ def train(
         named = {"validation": splits.validation, "test": splits.test}
         evaluations = {name: evaluate(potential, frames) for name, frames in named.items() if frames}
         if is_main:
-            save(potential, outcome.record, evaluations)
+            measured = {"speed": speed(potential, splits.validation[0]), "machine": machine()}
+            save(potential, {**outcome.record, **measured}, evaluations)
     return TrainResult(folder, model_file, outcome.record, None, evaluations)
 
 

@@ -24,6 +24,9 @@ def runners(model: str) -> list[Runner]:
     if model.startswith("sevennet"):
         peer = [("sevenn", False), ("sevenn, tuned malloc", True)]
         peers = [Runner(label, "sevenn", model, python_of("sevenn"), tuned) for label, tuned in peer]
+    elif model == "training":
+        peers = [Runner(f"nequip, {mode}", "nequip", mode, python_of("nequip")) for mode in ("eager", "compile")]
+        peers.append(Runner("nequip, eager, tuned malloc", "nequip", "eager", python_of("nequip"), True))
     elif model == "mace":
         peers = [Runner("mace 128x0e+128x1o", "mace", model, python_of("mace"))]
     else:

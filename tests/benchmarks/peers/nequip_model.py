@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 
-def eager_model(species):
+def eager_model(species, compile_mode="eager"):
     import torch
 
     torch.set_default_dtype(torch.float64)
@@ -17,10 +17,10 @@ def eager_model(species):
     set_global_state(allow_tf32=False)
     model = NequIPGNNModel(
         seed=1, model_dtype="float32", type_names=species, r_max=5.0, num_layers=4, l_max=2, parity=False,
-        num_features=32, avg_num_neighbors=20.0, compile_mode="eager", per_type_energy_scales=0.01,
+        num_features=32, avg_num_neighbors=20.0, compile_mode=compile_mode, per_type_energy_scales=0.01,
         per_type_energy_shifts=0.0,
     )  # fmt: skip
-    return model.eval()
+    return model.train() if compile_mode == "compile" else model.eval()
 
 
 def export(path):

@@ -1,7 +1,8 @@
 """One calculator in an environment of its own: takes orders as lines of JSON, answers in kind.
 
 ``python worker.py KIND MODEL`` with KIND ours, sevenn, nequip or mace. An order is ``{"system": name, "steps": n}``;
-the answer has the seconds of each step of velocity-Verlet MD and the peak memory so far.
+the answer has the seconds of each step of velocity-Verlet MD and the peak memory so far. A system NAME*COUNT is
+a batch, and its steps are training steps (ours and nequip's; nequip's MODEL is eager or compile then).
 """
 
 import json
@@ -19,13 +20,16 @@ SPECIES = ["H", "C", "O", "Si", "Cu"]
 
 
 def ours(model):
+    from ase_equivariant import EquivariantCalculator
+
+    return EquivariantCalculator(benchmark_potential() if model == "nequip-32x4l2" else model, preset="md")
+
+
+def benchmark_potential():
     import torch
 
-    from ase_equivariant import EquivariantCalculator
     from ase_equivariant.potential import Potential, PotentialConfig
 
-    if model != "nequip-32x4l2":
-        return EquivariantCalculator(model, preset="md")
     torch.manual_seed(0)
     network = {
         "species": SPECIES,
@@ -38,7 +42,7 @@ def ours(model):
     }
     potential = Potential(PotentialConfig.parse({"architecture": network}))
     potential.scaling.set(scale=[0.01] * len(SPECIES))
-    return EquivariantCalculator(potential, preset="md")
+    return potential
 
 
 def sevenn(model):
@@ -67,11 +71,12 @@ def mace(model):
     import numpy as np
     import torch
     from ase.data import atomic_numbers
-    from e3nn import o3
     from mace import modules
     from mace.calculators import MACECalculator
 
     torch.set_default_dtype(torch.float32)
+    from e3nn import o3  # after mace, which makes it load its constants under a new PyTorch
+
     block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
     numbers = sorted(atomic_numbers[symbol] for symbol in SPECIES)
     made = modules.ScaleShiftMACE(
@@ -84,39 +89,63 @@ def mace(model):
     return MACECalculator(models=[made], device="cpu", default_dtype="float32")
 
 
-def main():
-    import torch
+def dynamics(name, calculator):
+    """A function that takes one step of MD, and the number of atoms."""
+    import numpy as np
     from ase import units
     from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
     from ase.md.verlet import VelocityVerlet
     from systems import system
 
+    atoms = system(name)
+    atoms.calc = calculator
+    MaxwellBoltzmannDistribution(atoms, temperature_K=100, rng=np.random.default_rng(0))
+    verlet = VelocityVerlet(atoms, 0.2 * units.fs)
+
+    def step():
+        verlet.run(1)
+        if atoms.pbc.all():
+            atoms.get_stress()
+
+    return step, len(atoms)
+
+
+def training(kind, model, name, count):
+    """A function that takes one training step, and the number of atoms."""
+    import training as steps
+
+    if kind == "ours":
+        return steps.ours(name, count, benchmark_potential())
+    from nequip_model import eager_model
+
+    return steps.nequip(name, count, eager_model(SPECIES, compile_mode=model).train(), SPECIES)
+
+
+def main():
+    import torch
+
     kind, model, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
     torch.set_num_threads(threads)
-    calculator = {"ours": ours, "sevenn": sevenn, "nequip": nequip, "mace": mace}[kind](model)
-    running = {}
+    calculator, current = None, None
     for line in sys.stdin:
         order = json.loads(line)
-        name = order["system"]
-        if name not in running:
-            running.clear()
-            atoms = system(name)
-            atoms.calc = calculator
-            MaxwellBoltzmannDistribution(atoms, temperature_K=100, rng=__import__("numpy").random.default_rng(0))
-            running[name] = VelocityVerlet(atoms, 0.2 * units.fs)
-            running[name].run(order.get("warm", 3))
+        if order["system"] != current:
+            current = order["system"]
+            name, _, count = current.partition("*")
+            if count:
+                step, atoms = training(kind, model, name, int(count))
+            else:
+                calculator = calculator or {"ours": ours, "sevenn": sevenn, "nequip": nequip, "mace": mace}[kind](model)
+                step, atoms = dynamics(name, calculator)
+            for _ in range(3):
+                step()
         seconds = []
         for _ in range(order["steps"]):
             started = time.perf_counter()
-            running[name].run(1)
-            running[name].atoms.get_stress() if running[name].atoms.pbc.all() else None
+            step()
             seconds.append(time.perf_counter() - started)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print(
-            json.dumps({"atoms": len(running[name].atoms), "seconds": seconds, "peak_GB": peak}),
-            file=answers,
-            flush=True,
-        )
+        print(json.dumps({"atoms": atoms, "seconds": seconds, "peak_GB": peak}), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,60 @@
+"""Train MD17 and revised MD17 molecules by models/configs/md17.toml and print their lines of the published table.
+
+python scripts/reproduce_md17.py DATA ethanol aspirin --labels original   # or all; again after a kill: continues
+python scripts/reproduce_md17.py DATA ethanol --splits 01 02 --seeds 0 1  # mean and spread
+DATA holds rmd17_MOLECULE_{train,test}_SPLIT.npz: published splits with both sets of labels.
+"""
+
+import argparse
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+
+from ase_equivariant.training.config import TrainConfig
+from ase_equivariant.training.run import train
+
+MODELS = Path(__file__).parent.parent / "models"
+PUBLISHED = json.loads((MODELS / "published.json").read_text())
+MOLECULES = list(PUBLISHED["rmd17"]["errors"])
+
+
+def configure(args: argparse.Namespace, molecule: str, split: str, seed: int) -> TrainConfig:
+    settings = tomllib.loads((MODELS / "configs" / "md17.toml").read_text())
+    name = f"{'rmd17' if args.labels == 'revised' else 'md17'}-{molecule}"
+    folder = f"{args.folder}/{name if (split, seed) == ('01', 0) else f'{name}.{split}.{seed}'}"
+    files = {part: f"{args.data}/rmd17_{molecule}_{part}_{split}.npz" for part in ("train", "test")}
+    settings["data"] |= {**files, "labels": args.labels, "split_seed": seed}
+    settings["run"] |= {"name": name, "folder": folder, "seed": seed, "max_minutes": args.minutes}
+    settings["card"] |= {labels: settings["card"].pop(labels) for labels in ("original", "revised")}[args.labels]
+    settings["card"]["training_data"] += f", {molecule}, split {split}"
+    settings["card"]["description"] = f"{molecule.capitalize()} near 500 K, in the gas phase."
+    return TrainConfig.parse(settings)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("molecules", nargs="+", choices=["all", *MOLECULES])
+    parser.add_argument("--labels", choices=["revised", "original"], default="revised")
+    parser.add_argument("--splits", nargs="+", default=["01"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--folder", default="runs")
+    parser.add_argument("--minutes", type=float, help="of each training; the same command continues")
+    args = parser.parse_args()
+    published = PUBLISHED["rmd17" if args.labels == "revised" else "md17"]
+    print(f"| molecule | energy / forces MAE (meV, meV/Å) | hours | {' | '.join(published['columns'])} |")
+    for molecule in MOLECULES if "all" in args.molecules else args.molecules:
+        runs = [train(configure(args, molecule, split, seed)) for split in args.splits for seed in args.seeds]
+        if any(run.stopped for run in runs):
+            raise SystemExit("stopped: the same command continues")
+        parts = [run.evaluations["test"].comparisons for run in runs]
+        values = 1000 * np.array([[part["energy"].mae, part["forces"].mae] for part in parts])
+        cells = " / ".join(f"{m:.2f} ± {s:.2f}" for m, s in zip(values.mean(0), values.std(0), strict=True))
+        hours = f"{np.mean([run.record['hours'] for run in runs]):.1f}"
+        print("|", *(f"{cell} |" for cell in [molecule, cells, hours, *published["errors"].get(molecule, [])]))
+
+
+if __name__ == "__main__":
+    main()
