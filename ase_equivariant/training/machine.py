@@ -45,7 +45,8 @@ def speed(potential: Potential, frame: Frame) -> dict[str, Any]:
         evaluate = FrozenPotential(potential)
     except NotFreezableError:
         graph = graph.to(potential.device, potential.dtype)
-    seconds, started = [], time.perf_counter()
+    seconds: list[float] = []
+    started = time.perf_counter()
     while len(seconds) < _CALLS or time.perf_counter() - started < _SECONDS:
         before = time.perf_counter()
         evaluate(graph, forces=True, stress=True)
