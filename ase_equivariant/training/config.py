@@ -44,6 +44,9 @@ class DataConfig(LabelConfig):
         At most this many structures for training, drawn with ``split_seed``.
     train_indices, validation_indices, test_indices : tuple of int or None
         Explicit positions in the ``train`` files, instead of a draw.
+    test_where : dict or None
+        Or test structures by what they carry in ``atoms.info``: keys, and patterns that the text of each value
+        must match, such as ``{file = "test*"}``.
     references : {"least_squares", "isolated_atoms", "none"} or dict
         Energy of each element: fitted, that of lone atoms (in ``isolated_atoms`` or among the
         structures), zero, or values in eV.
@@ -60,6 +63,7 @@ class DataConfig(LabelConfig):
     train_indices: tuple[int, ...] | None = None
     validation_indices: tuple[int, ...] | None = None
     test_indices: tuple[int, ...] | None = None
+    test_where: dict[str, str] | None = None
     split_seed: int = Field(default=0, ge=0)
     references: Literal["least_squares", "isolated_atoms", "none"] | PerElement = "least_squares"
     isolated_atoms: str | None = None
@@ -72,6 +76,13 @@ class DataConfig(LabelConfig):
         if unknown:
             raise ValueError(f"not a chemical symbol: {', '.join(unknown)}")
         return value
+
+    @model_validator(mode="after")
+    def _one_test(self) -> Self:
+        others = [key for key in ("test", "test_indices", "train_indices") if getattr(self, key) is not None]
+        if self.test_where is not None and others:
+            raise ValueError(f"test_where and {others[0]} cannot be combined: leave out one of them")
+        return self
 
     @model_validator(mode="after")
     def _consistent_indices(self) -> Self:

@@ -138,9 +138,10 @@ def _full_stress(stress: Any) -> np.ndarray:
 
 
 def _bare(atoms: Atoms) -> Atoms:
-    """Species, positions, cell and pbc alone; a direction without a lattice vector is not periodic."""
+    """Species, positions, cell, pbc and short notes; a direction without a lattice vector is not periodic."""
     pbc = atoms.pbc & atoms.cell.any(1)
-    return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=pbc)
+    notes = {key: value for key, value in atoms.info.items() if isinstance(value, str | int | float | np.generic)}
+    return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=pbc, info=notes)
 
 
 def _check(frame: Frame, where: str) -> None:

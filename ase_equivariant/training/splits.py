@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,8 @@ def make_splits(config: DataConfig) -> Splits:
     isolated = [frames[k] for k in lone]
     if config.isolated_atoms is not None:
         isolated += read_frames(config.isolated_atoms, labels)
+    if config.test_where is not None:
+        config = config.model_copy(update={"test_indices": _matching(frames, config.test_where)})
     indices = _divide(config, len(frames), set(lone))
     parts = {name: [frames[k] for k in chosen] for name, chosen in indices.items()}
     for name in ("validation", "test"):
@@ -50,6 +53,20 @@ def make_splits(config: DataConfig) -> Splits:
                 raise DataError(f"data.{name} names files and data.{name}_indices is given too: keep one of them")
             parts[name] = read_frames(files, labels)
     return Splits(parts["train"], parts["validation"], parts.get("test", []), isolated, indices)
+
+
+def _matching(frames: list[Frame], where: dict[str, str]) -> tuple[int, ...]:
+    """Positions of the structures whose notes match every pattern."""
+    found = [
+        k
+        for k, frame in enumerate(frames)
+        if all(key in frame.atoms.info and fnmatch(str(frame.atoms.info[key]), text) for key, text in where.items())
+    ]
+    if not found:
+        wanted = ", ".join(f"{key} = {text!r}" for key, text in where.items())
+        known = sorted({str(key) for frame in frames for key in frame.atoms.info})
+        raise DataError(f"no structure has data.test_where ({wanted}) in its notes: {', '.join(known) or 'none'}")
+    return tuple(found)
 
 
 def _divide(config: DataConfig, total: int, excluded: set[int]) -> dict[str, list[int]]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import write
+from ase.io import read, write
 from emt_data import emt_atoms
 
 from ase_equivariant.training.config import DataConfig
@@ -29,6 +29,20 @@ def test_explicit_indices(emt_file):
     assert splits.indices == {"train": [5, 1], "validation": [0]}
     with pytest.raises(DataError, match=r"holds 12, but the files have 12 structures \(0 to 11\)"):
         make_splits(DataConfig(train=str(emt_file), train_indices=(12,)))
+
+
+def test_test_structures_by_their_notes(emt_file):
+    frames = read(emt_file, ":")
+    for k, atoms in enumerate(frames):
+        atoms.info["file"] = f"test-{k}.xml" if k % 5 == 0 else f"train-{k}.xml"
+    write(emt_file, frames)
+    splits = make_splits(DataConfig(train=str(emt_file), validation=2, test_where={"file": "test*"}))
+    assert splits.indices["test"] == [0, 5, 10]
+    assert sorted(k for part in splits.indices.values() for k in part) == list(range(12))
+    with pytest.raises(DataError, match=r"no structure has data.test_where \(file = 'x\*'\) in its notes: .*file"):
+        make_splits(DataConfig(train=str(emt_file), test_where={"file": "x*"}))
+    with pytest.raises(ValueError, match="test_where and test cannot be combined"):
+        DataConfig(train=str(emt_file), test=3, test_where={"file": "test*"})
 
 
 def test_explicit_training_leaves_the_rest_for_the_draw(emt_file):
