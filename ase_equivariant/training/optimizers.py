@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _NEWTON_SCHULZ_STEPS = 5
 # Root mean square of AdamW's steps in practice, to which Muon's are scaled (Liu et al. 2025).
 _ADAM_RMS = 0.2
+_WORTH_BFLOAT16 = 1 << 14  # numbers, below which conversions cost what they save
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> Optimizer:
@@ -40,11 +42,14 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     """Nearest semi-orthogonal matrices U Vᵀ of matrices U S Vᵀ, (..., m, n), approximately.
 
     Newton-Schulz iteration ``X ← a X + (b X Xᵀ + c (X Xᵀ)²) X``; singular values end between
-    about 0.7 and 1.2, which serves an optimizer.
+    about 0.7 and 1.2, which serves an optimizer. So much does not need the digits of float32:
+    large stacks are iterated in bfloat16 where the processor multiplies it at twice the rate.
     """
     wide = matrices.shape[-2] <= matrices.shape[-1]
     stack = matrices.reshape(-1, *matrices.shape[-2:])
     x = stack if wide else stack.mT
+    if x.dtype == torch.float32 and x.numel() >= _WORTH_BFLOAT16 and _has_bfloat16(x.device.type):
+        x = x.to(torch.bfloat16)
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-12)
     a, b, c = _NEWTON_SCHULZ
     if 2 * x.shape[-2] <= x.shape[-1]:
@@ -61,7 +66,16 @@ def orthogonalize(matrices: Tensor) -> Tensor:
         for _ in range(_NEWTON_SCHULZ_STEPS):
             gram = x @ x.mT
             x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x if wide else x.mT).reshape(matrices.shape)
+    return (x if wide else x.mT).to(matrices.dtype).reshape(matrices.shape)
+
+
+@cache
+def _has_bfloat16(device: str) -> bool:
+    """Whether products of bfloat16 matrices are fast."""
+    if device != "cpu":
+        return device == "cuda"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of PyTorch
+    return bool(capabilities.get("avx512_bf16"))
 
 
 class Muon(Optimizer):

@@ -45,7 +45,7 @@ def test_lattice_constants(name, material, check):
 
 def slab_with_co():
     slab = fcc111("Pt", (2, 2, 3), vacuum=7.0)
-    add_adsorbate(slab, molecule("CO"), 1.9, "ontop")
+    add_adsorbate(slab, molecule("CO"), 1.9, "ontop", mol_index=1)  # carbon down
     return slab
 
 
