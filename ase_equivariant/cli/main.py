@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ase_equivariant import __version__
+from ase_equivariant.cli.data import data
 from ase_equivariant.cli.evaluate import evaluate
 from ase_equivariant.cli.info import info
 from ase_equivariant.cli.md import md
@@ -28,6 +29,7 @@ app = typer.Typer(
 for _command in COMMANDS:
     app.command()(_command)
 app.add_typer(models)
+app.add_typer(data)
 
 
 def _version(asked: bool) -> None:

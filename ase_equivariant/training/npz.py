@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from collections.abc import Container
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,7 +35,7 @@ def read_npz(path: Path, labels: str = "revised") -> list[Frame]:
         arrays = _load(path)
     except (zipfile.BadZipFile, OSError, EOFError) as error:
         raise ValueError(f"{path}: not a whole npz file ({error})") from None
-    names = _CLASSIC if "R" in arrays else (_ORIGINAL if labels == "original" else _REVISED)
+    names = names_of(arrays, labels)
     missing = [name for name in names[:3] if name not in arrays]
     if missing:
         raise ValueError(f"{path}: no array {' nor '.join(map(repr, missing))}; it has {', '.join(arrays)}")
@@ -50,6 +51,11 @@ def read_npz(path: Path, labels: str = "revised") -> list[Frame]:
         frame_forces = None if forces is None else np.asarray(forces[k], dtype=float)
         frames.append(Frame(atoms, float(energy), frame_forces))
     return frames
+
+
+def names_of(arrays: Container[str], labels: str = "revised") -> tuple[str, str, str, str]:
+    """Which arrays hold positions, nuclear charges, energies and forces."""
+    return _CLASSIC if "R" in arrays else (_ORIGINAL if labels == "original" else _REVISED)
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

@@ -27,7 +27,9 @@ class DataError(ValueError):
     """Data that cannot be used; the message says which file and why."""
 
 
-def read_frames(files: str | Path | Sequence[str | Path], config: LabelConfig | None = None) -> list[Frame]:
+def read_frames(
+    files: str | Path | Sequence[str | Path], config: LabelConfig | None = None, *, allow_nonfinite: bool = False
+) -> list[Frame]:
     """Read every structure of one or several files, labels in eV, eV/Å and eV/Å³.
 
     Parameters
@@ -36,22 +38,24 @@ def read_frames(files: str | Path | Sequence[str | Path], config: LabelConfig | 
         ``.npz`` in the layout of MD17, ASE databases, and all that ``ase.io.read`` knows.
     config : LabelConfig, optional
         Names and units of the labels.
+    allow_nonfinite : bool
+        Read NaN and infinities as they are instead of refusing them.
 
     Raises
     ------
     DataError
         If a file is missing, unreadable or empty, or a label is missing by name, of the
-        wrong shape or not finite.
+        wrong shape, or not finite and not allowed to be.
     """
     config = config or LabelConfig()
     paths = [files] if isinstance(files, str | Path) else files
-    frames = [frame for path in paths for frame in _read_file(Path(path), config)]
+    frames = [frame for path in paths for frame in _read_file(Path(path), config, allow_nonfinite)]
     if not frames:
         raise DataError(f"{', '.join(map(str, paths))}: no structures in it")
     return frames
 
 
-def _read_file(path: Path, config: LabelConfig) -> list[Frame]:
+def _read_file(path: Path, config: LabelConfig, allow_nonfinite: bool) -> list[Frame]:
     if not path.is_file():
         raise DataError(f"{path}: no such file (relative paths start from the current directory, {Path.cwd()})")
     if path.suffix == ".npz":
@@ -60,15 +64,26 @@ def _read_file(path: Path, config: LabelConfig) -> list[Frame]:
         except ValueError as error:
             raise DataError(str(error)) from None
     else:
-        frames = _label(list(_iterate(path)), path, config)
-    units = ("kcal/mol" if path.suffix == ".npz" else "eV") if config.units == "auto" else config.units
+        frames = _label(list(iterate_structures(path)), path, config)
     length = _LENGTH_UNITS[config.length_units]
     for k, frame in enumerate(frames):
-        _check(frame, f"{path}: structure {k}")
-    return [_convert(frame, _ENERGY_UNITS[units], length) for frame in frames]
+        _check(frame, f"{path}: structure {k}", allow_nonfinite)
+    return [_convert(frame, _ENERGY_UNITS[energy_unit(path, config)], length) for frame in frames]
 
 
-def _iterate(path: Path) -> Iterator[Atoms]:
+def energy_unit(path: Path, config: LabelConfig) -> str:
+    """Unit of the energies of a file, "auto" decided."""
+    return ("kcal/mol" if path.suffix == ".npz" else "eV") if config.units == "auto" else config.units
+
+
+def iterate_structures(path: Path) -> Iterator[Atoms]:
+    """Structures of a database or any file of ASE's, with everything that is in it.
+
+    Raises
+    ------
+    DataError
+        If ASE cannot read it.
+    """
     try:
         if path.suffix in _DATABASES:
             with connect(path) as database:
@@ -144,12 +159,12 @@ def _bare(atoms: Atoms) -> Atoms:
     return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=pbc, info=notes)
 
 
-def _check(frame: Frame, where: str) -> None:
-    for name in ("energy", "forces", "stress"):
+def _check(frame: Frame, where: str, allow_nonfinite: bool) -> None:
+    for name in ("energy", "forces", "stress") if not allow_nonfinite else ():
         value = getattr(frame, name)
         if value is not None and not np.isfinite(value).all():
             raise DataError(f"{where}: {name} is not finite; remove the structure or its label")
-    if not np.isfinite(frame.atoms.positions).all():
+    if not allow_nonfinite and not np.isfinite(frame.atoms.positions).all():
         raise DataError(f"{where}: a position is not finite; remove the structure")
     if frame.forces is not None and frame.forces.shape != (len(frame.atoms), 3):
         raise DataError(f"{where}: {len(frame.atoms)} atoms but forces of shape {frame.forces.shape}")

@@ -1,0 +1,119 @@
+"""Copies: frames that are there twice, in one part or in both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from scipy.spatial.distance import pdist
+
+from ase_equivariant.training.doctor.dataset import Dataset, composition_of
+from ase_equivariant.training.doctor.finding import Finding, count
+from ase_equivariant.training.doctor.likeness import SAME, nearest, same_pairs
+from ase_equivariant.training.frames import Frame
+
+_SAME_ENERGY = 1e-3  # eV/atom
+_SAME_FORCE = 0.05  # eV/Å
+# A test frame is near if a training frame is this part of the usual distance of two frames away.
+_NEAR, _NEAR_SHARE = 0.1, 0.05
+
+
+def check_duplicates(data: Dataset) -> list[Finding]:
+    """Structures that occur more than once, rotated, shifted or permuted too, and copies whose labels differ."""
+    same: set[int] = set()
+    differ: set[int] = set()
+    exact = 0
+    for group in data.group(composition_of):
+        if len(group) < 2 or len(data.frames[group[0]].atoms) < 2:
+            continue
+        for i, j in same_pairs(data.fingerprints(group)):
+            a, b = data.frames[group[i]], data.frames[group[j]]
+            if not _is_copy(a, b):
+                continue
+            same.add(group[j])
+            exact += _is_unmoved(a, b)
+            if _labels_differ(a, b):
+                differ.update((group[i], group[j]))
+    findings = []
+    if same:
+        message = f"{count(len(same), 'frame is a copy', 'frames are copies')} of an earlier one"
+        message += "" if exact else ", rotated, shifted or permuted"
+        findings.append(Finding("duplicates", "warning", message, "remove them, or a random split tests on them",
+                                data.numbers_of(sorted(same))))  # fmt: skip
+    if differ:
+        message = f"{count(len(differ), 'frame')} of the same structure have different labels"
+        cure = "calculations of different settings, states or charges in one file? keep one of them"
+        findings.append(Finding("duplicates", "error", message, cure, data.numbers_of(sorted(differ))))
+    return findings
+
+
+def check_overlap(train: Dataset, test: Dataset) -> list[Finding]:
+    """Test structures that are in the training part, or nearly."""
+    copies: set[int] = set()
+    ratios: list[np.ndarray] = []
+    distances: list[np.ndarray] = []
+    known = {key: group for group in train.group(composition_of) for key in [composition_of(train.frames[group[0]])]}
+    for group in test.group(composition_of):
+        own = known.get(composition_of(test.frames[group[0]]))
+        if own is None or len(test.frames[group[0]].atoms) < 2:
+            continue
+        a, b = test.fingerprints(group), train.fingerprints(own)
+        found = {group[i] for i, j in same_pairs(a, b) if _is_copy(test.frames[group[i]], train.frames[own[j]])}
+        copies |= found
+        others = [row for row, k in enumerate(group) if k not in found]
+        if not others:
+            continue
+        closest = nearest(a[others], b)[1]
+        distances.append(closest)
+        if len(own) > 1:
+            usual = float(np.sqrt(2 * b.var(axis=0).mean()))  # rms distance of two random training frames
+            ratios.append(closest / usual if usual > 0 else np.full(len(others), np.inf))
+    findings = []
+    if copies:
+        message = f"{count(len(copies), 'test frame is', 'test frames are')} in the training data too"
+        cure = "remove them from one part: errors on them say nothing"
+        findings.append(Finding("overlap", "error", message, cure, test.numbers_of(sorted(copies)), part="test"))
+    if ratios:
+        findings.append(_nearness(np.concatenate(ratios), np.concatenate(distances)))
+    elif not copies:
+        findings.append(Finding("overlap", "note", "no composition is in both parts", part="test"))
+    return findings
+
+
+def _nearness(ratios: np.ndarray, distances: np.ndarray) -> Finding:
+    low, middle, high = np.quantile(distances, (0.05, 0.5, 0.95))
+    says = (
+        f"nearest training frame: 5 %, 50 % and 95 % of the test frames are within {low:.2g}, {middle:.2g} and "
+        f"{high:.2g} Å (sorted distances, root mean square), {np.median(ratios):.2f} of the usual distance"
+    )
+    share = float((ratios < _NEAR).mean())
+    if share < _NEAR_SHARE:
+        return Finding("overlap", "note", says, part="test")
+    cure = "neighbours of one trajectory in both parts? split by trajectory or by blocks of time"
+    return Finding("overlap", "warning", f"{100 * share:.0f} % of the test frames are nearly training frames; {says}",
+                   cure, part="test")  # fmt: skip
+
+
+def _is_copy(a: Frame, b: Frame) -> bool:
+    """Fingerprints agree already; what they do not see is compared here: far pairs, and the cell."""
+    if a.atoms.pbc.any():
+        if not a.atoms.pbc.all():
+            return True
+        volumes = a.atoms.get_volume(), b.atoms.get_volume()
+        return abs(volumes[0] - volumes[1]) < 1e-5 * volumes[0]
+    far = (np.sort(pdist(frame.atoms.positions)) for frame in (a, b))
+    return bool(np.abs(np.subtract(*far)).max() < 2 * SAME)
+
+
+def _is_unmoved(a: Frame, b: Frame) -> bool:
+    same = np.array_equal(a.atoms.numbers, b.atoms.numbers)
+    return same and bool(np.abs(a.atoms.positions - b.atoms.positions).max() < SAME)
+
+
+def _labels_differ(a: Frame, b: Frame) -> bool:
+    if a.energy is not None and b.energy is not None and abs(a.energy - b.energy) > _SAME_ENERGY * len(a.atoms):
+        return True
+    if a.forces is None or b.forces is None:
+        return False
+    sizes: Iterable[np.ndarray] = (np.sort(np.linalg.norm(f, axis=1)) for f in (a.forces, b.forces))
+    return bool(np.abs(np.subtract(*sizes)).max() > _SAME_FORCE)

@@ -1,0 +1,109 @@
+"""Frames as the checks see them: what several checks need is computed once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+
+from ase_equivariant.training.doctor.geometry import Geometry, geometry_of
+from ase_equivariant.training.doctor.likeness import nearest
+from ase_equivariant.training.doctor.pairs import Pairs, Slope, make_pairs, slopes
+from ase_equivariant.training.frames import Frame
+
+
+class Dataset:
+    """Labelled frames of one part.
+
+    Frames with positions or cells that are not finite are put aside, labels that are not finite are dropped;
+    ``broken`` says which. Every other attribute speaks of the frames that remain.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        As read, possibly with NaN.
+    units, length : str
+        The units of energy and length the files were read with.
+
+    Attributes
+    ----------
+    frames : list of Frame
+        Those that can be looked at.
+    index : ndarray
+        (S,) their numbers in the files.
+    broken : dict of str to list of int
+        Numbers of frames by what is not finite in them: "positions", "energy", "forces", "stress".
+    total : int
+        Number of frames read.
+    """
+
+    def __init__(self, frames: Sequence[Frame], units: str = "eV", length: str = "Angstrom") -> None:
+        self.units, self.length, self.total = units, length, len(frames)
+        self.broken: dict[str, list[int]] = defaultdict(list)
+        kept: list[Frame] = []
+        index: list[int] = []
+        for k, frame in enumerate(frames):
+            if not (np.isfinite(frame.atoms.positions).all() and np.isfinite(frame.atoms.cell.array).all()):
+                self.broken["positions"].append(k)
+                continue
+            for name in ("energy", "forces", "stress"):
+                value = getattr(frame, name)
+                if value is not None and not np.isfinite(value).all():
+                    self.broken[name].append(k)
+                    frame = _without(frame, name)
+            kept.append(frame)
+            index.append(k)
+        self.frames, self.index = kept, np.array(index, dtype=int)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def numbers_of(self, positions: Sequence[int] | np.ndarray) -> tuple[int, ...]:
+        """Numbers in the files of the frames at these places of ``frames``, ascending."""
+        return tuple(sorted(int(k) for k in self.index[np.asarray(positions, dtype=int)]))
+
+    def group(self, key: Callable[[Frame], Hashable]) -> list[list[int]]:
+        """Places of frames that have the same key, groups in order of appearance."""
+        groups: dict[Hashable, list[int]] = defaultdict(list)
+        for k, frame in enumerate(self.frames):
+            groups[key(frame)].append(k)
+        return list(groups.values())
+
+    @cached_property
+    def geometry(self) -> list[Geometry]:
+        """Neighbourhoods of every frame."""
+        return [geometry_of(frame.atoms) for frame in self.frames]
+
+    def fingerprints(self, places: Sequence[int]) -> np.ndarray:
+        """(len(places), D) fingerprints of frames of one composition."""
+        return np.array([self.geometry[k].fingerprint for k in places])
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """Frames that follow each other and frames nearest to each other, where atoms keep their order."""
+        candidates: set[tuple[int, int]] = set()
+        for group in self.group(lambda frame: (frame.atoms.numbers.tobytes(), frame.atoms.pbc.tobytes())):
+            if len(group) < 2 or len(self.frames[group[0]].atoms) < 2:
+                continue
+            candidates.update(pairwise(group))
+            others, _ = nearest(self.fingerprints(group))
+            candidates.update((min(i, j), max(i, j)) for i, j in zip(group, np.array(group)[others], strict=True))
+        return make_pairs(self.frames, [(int(i), int(j)) for i, j in sorted(candidates)])
+
+    @cached_property
+    def slopes(self) -> tuple[Slope, Slope]:
+        """Energy change over the work of forces, and of stress."""
+        return slopes(self.pairs)
+
+
+def _without(frame: Frame, label: str) -> Frame:
+    labels = {name: getattr(frame, name) for name in ("energy", "forces", "stress") if name != label}
+    return Frame(frame.atoms, **labels)
+
+
+def composition_of(frame: Frame) -> Hashable:
+    """Sorted atomic numbers and periodic directions: frames that differ in it are no copies."""
+    return np.sort(frame.atoms.numbers).tobytes(), int(frame.atoms.pbc.sum())

@@ -1,0 +1,110 @@
+"""All checks on a data set, and on two that are to be used together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ase_equivariant.training.doctor.copies import check_duplicates, check_overlap
+from ase_equivariant.training.doctor.dataset import Dataset
+from ase_equivariant.training.doctor.elements import check_elements, check_new_elements, count_elements
+from ase_equivariant.training.doctor.energies import check_energies
+from ase_equivariant.training.doctor.finding import SEVERITIES, Finding
+from ase_equivariant.training.doctor.forces import check_forces
+from ase_equivariant.training.doctor.labels import check_labels
+from ase_equivariant.training.doctor.outliers import check_outliers
+from ase_equivariant.training.doctor.source import check_files
+from ase_equivariant.training.doctor.stress import check_stress
+from ase_equivariant.training.doctor.structures import check_structures
+from ase_equivariant.training.doctor.units import check_units
+from ase_equivariant.training.frames import Frame
+from ase_equivariant.training.labels import LabelConfig
+from ase_equivariant.training.readers import energy_unit, read_frames
+
+CHECKS: tuple[Callable[[Dataset], list[Finding]], ...] = (
+    check_labels,
+    check_units,
+    check_energies,
+    check_forces,
+    check_stress,
+    check_duplicates,
+    check_outliers,
+    check_structures,
+    check_elements,
+)
+PAIR_CHECKS: tuple[Callable[[Dataset, Dataset], list[Finding]], ...] = (check_overlap, check_new_elements)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the checks found, the worst first, and what the parts hold."""
+
+    findings: tuple[Finding, ...]
+    parts: dict[str, dict[str, Any]]
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether anything would make a model wrong."""
+        return any(finding.severity == "error" for finding in self.findings)
+
+
+def examine(
+    train: Sequence[Frame],
+    test: Sequence[Frame] | None = None,
+    *,
+    units: str = "eV",
+    length_units: str = "Angstrom",
+    files: Sequence[Finding] = (),
+) -> Report:
+    """Run every check.
+
+    Parameters
+    ----------
+    train, test : sequence of Frame
+        As read; NaN is allowed, and found.
+    units, length_units : str
+        The units the files were read with, for the cure of wrong ones.
+    files : sequence of Finding
+        What was found in the files themselves.
+    """
+    parts = {"train": Dataset(train, units, length_units)}
+    if test is not None:
+        parts["test"] = Dataset(test, units, length_units)
+    findings = list(files)
+    for name, data in parts.items():
+        findings += [replace(finding, part=name) for check in CHECKS for finding in check(data)]
+    if test is not None:
+        findings += [finding for check in PAIR_CHECKS for finding in check(parts["train"], parts["test"])]
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return Report(tuple(findings), {name: _contents(data) for name, data in parts.items()})
+
+
+def examine_files(train: Sequence[Path], test: Sequence[Path], config: LabelConfig | None = None) -> Report:
+    """Read the files as training would, and run every check.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read, or has neither energies nor forces.
+    """
+    config = config or LabelConfig()
+    frames = read_frames(train, config, allow_nonfinite=True)
+    test_frames = read_frames(test, config, allow_nonfinite=True) if test else None
+    found = check_files(train, config)
+    found += [replace(finding, part="test") for finding in check_files(test, config)]
+    units = energy_unit(train[0], config)
+    return examine(frames, test_frames, units=units, length_units=config.length_units, files=found)
+
+
+def _contents(data: Dataset) -> dict[str, Any]:
+    labelled = {
+        name: sum(getattr(frame, name) is not None for frame in data.frames) for name in ("energy", "forces", "stress")
+    }
+    return {
+        "frames": data.total,
+        "atoms": sum(len(frame.atoms) for frame in data.frames),
+        "labels": labelled,
+        "elements": {symbol: {"atoms": a, "frames": f} for symbol, (a, f) in count_elements(data).items()},
+    }

@@ -1,0 +1,122 @@
+"""Stress: symmetric, positive under tension, in eV/Å³, in ASE's order."""
+
+from __future__ import annotations
+
+import math
+from itertools import permutations
+
+import numpy as np
+from ase.units import Bohr, GPa, Hartree
+
+from ase_equivariant.training.doctor.dataset import Dataset
+from ase_equivariant.training.doctor.finding import Finding
+from ase_equivariant.training.doctor.robust import robust_fit
+
+# eV/Å³ that a stress of one unit of the file is.
+_UNITS = {"GPa": GPa, "kbar": 0.1 * GPa, "bar": 1e-4 * GPa, "Hartree/Bohr³": Hartree / Bohr**3}
+_SCATTER = 0.35  # of the logarithm of the slope; Pulay stress alone makes 0.3
+_EXTREME = 1.0  # eV/Å³, 160 GPa
+_BULK_MODULI = (0.1 * GPa, 1000 * GPa)
+_SHEARS = ((1, 2), (0, 2), (0, 1))  # ASE's order yz xz xy
+
+
+def check_stress(data: Dataset) -> list[Finding]:
+    """Symmetry, sign, unit and order of stresses."""
+    labelled = [k for k, frame in enumerate(data.frames) if frame.stress is not None]
+    if not labelled:
+        return []
+    findings = _check_symmetry(data, labelled)
+    by_energy = _check_slope(data)
+    findings += by_energy if by_energy is not None else _check_compression(data, labelled)
+    if not any(finding.severity == "error" for finding in findings):
+        findings += _check_size(data, labelled)
+    return findings + _check_order(data)
+
+
+def _check_symmetry(data: Dataset, labelled: list[int]) -> list[Finding]:
+    wrong = []
+    for k in labelled:
+        stress = np.asarray(data.frames[k].stress)
+        if np.abs(stress - stress.T).max() > 1e-3 * np.abs(stress).max() + 1e-6:
+            wrong.append(k)
+    if not wrong:
+        return []
+    cure = "nine numbers in another order, or a Piola stress? ASE's is the symmetric Cauchy stress"
+    return [Finding("stress", "error", "stress is not symmetric", cure, data.numbers_of(wrong))]
+
+
+def _check_slope(data: Dataset) -> list[Finding] | None:
+    """Energy changes under strain against the work of stress; None where the frames cannot tell."""
+    force, stress = data.slopes
+    if not stress.known or (force.known and abs(math.log(abs(force.value))) > 0.7):
+        return None
+    says = f"energies change under strain by {stress.value:.3g} ± {stress.error:.1g} times the work of stress"
+    says += f" ({stress.pairs} pairs of near frames)"
+    if abs(math.log(abs(stress.value))) < 3 * _SCATTER:
+        if stress.value > 0:
+            return [Finding("stress", "note", f"{says}: sign and unit are ASE's")]
+        cure = "multiply by −1 in the file, or give it as --virial-key if it is a virial; ASE's is positive in tension"
+        return [Finding("stress", "error", f"{says}: the sign is wrong", cure)]
+    volume = float(np.median([f.atoms.get_volume() for f in data.frames if f.stress is not None]))
+    factors = _UNITS | {"eV, a virial": 1 / volume}
+    name, factor = min(factors.items(), key=lambda item: abs(math.log(abs(stress.value) / item[1])))
+    if abs(math.log(abs(stress.value) / factor)) > 3 * _SCATTER:
+        return [Finding("stress", "error", f"{says}: neither the unit nor the sign need be ASE's",
+                        "convert stress to eV/Å³, positive in tension")]  # fmt: skip
+    sign = "" if stress.value > 0 else ", with the opposite sign"
+    if "virial" in name:
+        cure = "read it with --virial-key" + (", whose sign is that of −stress" if stress.value > 0 else "")
+    else:
+        cure = f"multiply by {math.copysign(factor, stress.value):.6g} in the file"
+    return [Finding("stress", "error", f"{says}: looks like {name}{sign}", cure)]
+
+
+def _check_compression(data: Dataset, labelled: list[int]) -> list[Finding]:
+    """Within one composition, tension grows with volume: the slope is the bulk modulus over the volume."""
+    moduli = []
+    for group in data.group(lambda frame: frame.atoms.symbols.formula.reduce()[0].format("hill")):
+        places = [k for k in group if data.frames[k].stress is not None]
+        volumes = np.array([data.frames[k].atoms.get_volume() / len(data.frames[k].atoms) for k in places])
+        if len(places) < 10 or volumes.std() < 0.01 * volumes.mean():
+            continue
+        tension = np.array([np.trace(np.asarray(data.frames[k].stress)) / 3 for k in places])
+        columns = np.stack([np.log(volumes / volumes.mean()), np.ones(len(places))], axis=1)
+        (modulus, _), (error, _) = robust_fit(columns, tension)
+        if error < 0.2 * abs(modulus):
+            moduli.append(modulus)
+    if not moduli:
+        return [Finding("stress", "note", "cannot tell sign and unit: no near frames of different volume")]
+    modulus = float(np.median(moduli))
+    says = f"the bulk modulus is {modulus / GPa:.3g} GPa, from stress at different volumes"
+    if modulus < 0:
+        cure = "multiply by −1 in the file, or give it as --virial-key if it is a virial; ASE's is positive in tension"
+        return [Finding("stress", "error", f"{says}: the sign is wrong", cure)]
+    if not _BULK_MODULI[0] < modulus < _BULK_MODULI[1]:
+        return [Finding("stress", "warning", f"{says}: is it in eV/Å³?", "divide GPa by 160.2177, kbar by 1602.177")]
+    return [Finding("stress", "note", f"{says}: plausible")]
+
+
+def _check_size(data: Dataset, labelled: list[int]) -> list[Finding]:
+    size = float(np.median([np.abs(np.asarray(data.frames[k].stress)).max() for k in labelled]))
+    if size < _EXTREME:
+        return []
+    message = f"stress of {size:.3g} eV/Å³ ({size / GPa:.3g} GPa) in the median frame"
+    return [Finding("stress", "warning", message, "in GPa or kbar? divide GPa by 160.2177, kbar by 1602.177")]
+
+
+def _check_order(data: Dataset) -> list[Finding]:
+    """Shears against changes of shear stress: each belongs with its own component, also in VASP's order."""
+    rows, columns = zip(*_SHEARS, strict=True)
+    shear, change = data.pairs.strain[:, rows, columns], data.pairs.stress_change[:, rows, columns]
+    used = np.abs(shear).max(axis=1, initial=0.0) > 1e-4
+    if used.sum() < 10 or not (shear[used].std(axis=0).all() and change[used].std(axis=0).all()):
+        return []
+    table = np.abs(np.corrcoef(shear[used].T, change[used].T)[:3, 3:])
+    best = max(permutations(range(3)), key=lambda order: sum(table[k, order[k]] for k in range(3)))
+    own, other = table.trace() / 3, sum(table[k, best[k]] for k in range(3)) / 3
+    if own > 0.3 or other < 0.7:
+        return []
+    names = ("yz", "xz", "xy")
+    found = " ".join(names[list(best).index(k)] for k in range(3))
+    message = f"shear stresses belong to other shears (correlation {other:.2f} instead of {own:.2f})"
+    return [Finding("stress", "error", message, f"yz xz xy hold {found}: ASE's order is xx yy zz yz xz xy")]

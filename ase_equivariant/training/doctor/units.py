@@ -1,0 +1,174 @@
+"""Which units the labels are in: what energies, forces, bonds and lengths say together."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase.data import covalent_radii
+from ase.units import Bohr
+
+from ase_equivariant.training.doctor.bonds import bond_stiffness
+from ase_equivariant.training.doctor.dataset import Dataset
+from ase_equivariant.training.doctor.finding import Finding
+from ase_equivariant.training.doctor.hypotheses import (
+    READABLE,
+    REFUTED,
+    Evidence,
+    Hypothesis,
+    is_a_unit,
+    likely,
+    misfit,
+)
+from ase_equivariant.training.doctor.totals import total_over_statistical
+
+_NOBLE = (2, 10, 18, 36, 54, 86)
+# Nearest neighbours' distance over the sum of covalent radii, median: molecules 1.0, metals and salts 0.86 to 1.2.
+_SHORT, _LONG = 0.65, 1.5
+# Root mean square of the median frame, eV/Å: molecules at 300 K have 1, and no sensible data set this.
+_LARGE_FORCE = 8.0
+# Pairs so near (Å) must show that the energy follows the forces.
+_NEAR, _NEAR_PAIRS, _UNRELATED = 0.12, 30, 0.3
+
+
+def check_units(data: Dataset) -> list[Finding]:
+    """Units of lengths, energies and forces, and the sign of the forces."""
+    spacing = _spacing(data)
+    lengths, stretch = _check_lengths(data, spacing)
+    slope, _ = data.slopes
+    read = Hypothesis(data.units, data.units, data.length)
+    total = total_over_statistical(data)
+    evidence = Evidence(
+        read,
+        slope=slope.value if slope.known else None,
+        slope_error=slope.error / abs(slope.value) if slope.known else 0.0,
+        stiffness=bond_stiffness(data),
+        total=total if total is not None and is_a_unit(total, read) else None,
+        stretch=stretch,
+    )
+    return lengths + _check_sign(evidence) + _check_labels(data, evidence)
+
+
+def _check_lengths(data: Dataset, spacing: float | None) -> tuple[list[Finding], float]:
+    """What nearest distances say, and how many times too long positions are."""
+    if spacing is None or _SHORT <= spacing <= _LONG:
+        return [], 1.0
+    says = f"nearest neighbours are {spacing:.2f} times as far as the sum of their covalent radii (median)"
+    if spacing > _LONG and data.length == "Angstrom":
+        cure = "read with --length-units Bohr; for training, data.length_units = 'Bohr'"
+        return [Finding("units", "error", f"{says}: positions look like Bohr", cure)], 1 / Bohr
+    if spacing < _SHORT and data.length == "Bohr":
+        return [Finding("units", "error", f"{says}: positions look like Å", "read without --length-units Bohr")], Bohr
+    cure = "nm, fractional coordinates or a unit applied twice? convert the positions to Å"
+    return [Finding("units", "error", f"{says}: positions are not in Å", cure)], 1.0
+
+
+def _check_sign(evidence: Evidence) -> list[Finding]:
+    signs = [value for value in (evidence.slope, evidence.stiffness) if value is not None]
+    if not signs or max(signs) > 0:
+        return []
+    says = []
+    if evidence.slope is not None:
+        says.append(f"energies change by {evidence.slope:.3g} times the work of the forces")
+    if evidence.stiffness is not None:
+        says.append("stretched X-H bonds push outwards")
+    message = f"{'; '.join(says)}: the forces have the wrong sign"
+    return [Finding("forces", "error", message, "gradients? multiply them by −1 in the file")]
+
+
+def _check_labels(data: Dataset, evidence: Evidence) -> list[Finding]:
+    measured, read = _describe(data, evidence), evidence.read
+    if evidence.empty:
+        return _unrelated(data) or [_untold(data, measured)]
+    if misfit(read, evidence) < REFUTED:
+        if not evidence.absolute:
+            return [_untold(data, measured)]
+        return [Finding("units", "note", f"labels agree with {read.energy} and {read.force}: {measured}")]
+    sizes = {len(frame.atoms) for frame in data.frames}
+    length = _true_length(data, evidence)
+    best = likely(evidence, sizes.pop() if len(sizes) == 1 else None, length)
+    if not best:
+        cure = "labels of different calculations or frames, or a unit unknown here? compare with the source"
+        return [Finding("units", "error", f"energies and forces do not belong together: {measured}", cure)]
+    if _mended_by_lengths(best[0], read, length):
+        return [Finding("units", "note", f"apart from lengths, labels agree with {read.energy}: {measured}")]
+    with_forces = evidence.slope is not None or evidence.stiffness is not None
+    says = " or ".join(_name(hypothesis, with_forces) for hypothesis in best)
+    message = f"read as {read.energy} and {read.force}, but {measured}: looks like {says}"
+    return [Finding("units", "error", message, _cure(best[0], length))]
+
+
+def _mended_by_lengths(best: Hypothesis, read: Hypothesis, length: str) -> bool:
+    """Whether reading the lengths right, as another finding says, mends the labels too."""
+    return length != read.length and best == Hypothesis(read.energy, read.energy, length)
+
+
+def _true_length(data: Dataset, evidence: Evidence) -> str:
+    if evidence.stretch == 1.0:
+        return data.length
+    return "Bohr" if data.length == "Angstrom" else "Angstrom"
+
+
+def _name(hypothesis: Hypothesis, with_forces: bool) -> str:
+    energy = hypothesis.energy + (" per atom" if hypothesis.per_atom > 1 else "")
+    return f"energies in {energy}" + (f" with forces in {hypothesis.force}" if with_forces else "")
+
+
+def _cure(hypothesis: Hypothesis, length: str) -> str:
+    same = hypothesis.energy == hypothesis.force_energy and hypothesis.length == length and hypothesis.per_atom == 1
+    if same and hypothesis.energy in READABLE:
+        return f"read with --units {hypothesis.energy}; for training, data.units = {hypothesis.energy!r}"
+    return "convert energies to eV and forces to eV/Å in the file: no one unit describes both"
+
+
+def _describe(data: Dataset, evidence: Evidence) -> str:
+    slope, _ = data.slopes
+    says = []
+    if evidence.slope is not None:
+        says.append(
+            f"energies change by {evidence.slope:.3g} ± {slope.error:.1g} times the work of the forces "
+            f"({slope.pairs} pairs of near frames)"
+        )
+    if evidence.stiffness is not None:
+        says.append(f"X-H bonds are {evidence.stiffness:.3g} times as stiff as usual")
+    if evidence.total is not None:
+        says.append(f"energies are {evidence.total:.3g} times those of the free atoms with all electrons")
+    return "; ".join(says)
+
+
+def _unrelated(data: Dataset) -> list[Finding]:
+    """Frames that hardly differ, and energies that do not care what the forces say."""
+    near = data.pairs.distance < _NEAR
+    work, energy = (data.pairs.force_work + data.pairs.stress_work)[near], data.pairs.energy[near]
+    if near.sum() < _NEAR_PAIRS or work.std() == 0 or energy.std() == 0:
+        return []
+    order = np.argsort(np.argsort(work)), np.argsort(np.argsort(energy))  # ranks: a few wrong labels decide nothing
+    correlation = float(np.corrcoef(*order)[0, 1])
+    if abs(correlation) > _UNRELATED:
+        return []
+    message = (
+        f"energies do not follow the forces: correlation {correlation:.2f} over {near.sum()} pairs of frames "
+        f"nearer than {_NEAR} Å"
+    )
+    return [Finding("units", "warning", message, "labels shuffled, or of different calculations?")]
+
+
+def _untold(data: Dataset, measured: str) -> Finding:
+    """Nothing absolute was found; only the size of the forces is left."""
+    forces = [frame.forces for frame in data.frames if frame.forces is not None and frame.forces.any()]
+    size = float(np.median([np.sqrt((f**2).sum(axis=1).mean()) for f in forces])) if forces else 0.0
+    why = "no X-H bonds to compare with, and energies are not totals of all electrons"
+    if size > _LARGE_FORCE:
+        message = f"forces of {size:.3g} eV/Å (root mean square, median frame) are unusually large; {measured or why}"
+        return Finding("units", "warning", message, "kcal/mol or kJ/mol? compare with the source")
+    message = f"cannot tell whether labels are in {data.units}: {why}"
+    return Finding("units", "note", f"{message}; {measured}" if measured else message)
+
+
+def _spacing(data: Dataset) -> float | None:
+    ratios = []
+    for frame, geometry in zip(data.frames, data.geometry, strict=True):
+        numbers = frame.atoms.numbers
+        usable = (geometry.neighbor >= 0) & ~np.isin(numbers, _NOBLE)
+        radii = covalent_radii[numbers] + covalent_radii[numbers[geometry.neighbor]]
+        ratios.append((geometry.nearest / radii)[usable])
+    joined = np.concatenate(ratios) if ratios else np.zeros(0)
+    return float(np.median(joined)) if len(joined) else None
