@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial.distance import pdist
 
 from ase_equivariant.training.doctor.dataset import Dataset, composition_of
-from ase_equivariant.training.doctor.finding import Finding, count
+from ase_equivariant.training.doctor.finding import Finding, Severity, count
 from ase_equivariant.training.doctor.likeness import SAME, nearest, same_pairs
 from ase_equivariant.training.frames import Frame
 
@@ -38,8 +38,9 @@ def check_duplicates(data: Dataset) -> list[Finding]:
     if same:
         message = f"{count(len(same), 'frame is a copy', 'frames are copies')} of an earlier one"
         message += "" if exact else ", rotated, shifted or permuted"
-        findings.append(Finding("duplicates", "warning", message, "remove them, or a random split tests on them",
-                                data.numbers_of(sorted(same))))  # fmt: skip
+        severity: Severity = "note" if all(data.geometry[k].ideal for k in same) else "warning"
+        cure = "remove them, or a random split tests on them"
+        findings.append(Finding("duplicates", severity, message, cure, data.numbers_of(sorted(same))))
     if differ:
         message = f"{count(len(differ), 'frame')} of the same structure have different labels"
         cure = "calculations of different settings, states or charges in one file? keep one of them"
@@ -68,15 +69,26 @@ def check_overlap(train: Dataset, test: Dataset) -> list[Finding]:
         if len(own) > 1:
             usual = float(np.sqrt(2 * b.var(axis=0).mean()))  # rms distance of two random training frames
             ratios.append(closest / usual if usual > 0 else np.full(len(others), np.inf))
-    findings = []
-    if copies:
-        message = f"{count(len(copies), 'test frame is', 'test frames are')} in the training data too"
-        cure = "remove them from one part: errors on them say nothing"
-        findings.append(Finding("overlap", "error", message, cure, test.numbers_of(sorted(copies)), part="test"))
+    findings = _shared(test, copies)
     if ratios:
         findings.append(_nearness(np.concatenate(ratios), np.concatenate(distances)))
     elif not copies:
         findings.append(Finding("overlap", "note", "no composition is in both parts", part="test"))
+    return findings
+
+
+def _shared(test: Dataset, copies: set[int]) -> list[Finding]:
+    """A strained ideal crystal may come twice by itself, a snapshot of disorder does not."""
+    findings = []
+    ideal = {k for k in copies if test.geometry[k].ideal}
+    if copies - ideal:
+        message = f"{count(len(copies - ideal), 'test frame is', 'test frames are')} in the training data too"
+        cure = "remove them from one part: errors on them say nothing"
+        findings.append(Finding("overlap", "error", message, cure, test.numbers_of(sorted(copies - ideal)), "test"))
+    if ideal:
+        message = f"{count(len(ideal), 'ideal crystal')} of the test part, also rotated, in the training data too"
+        cure = "errors on them say nothing"
+        findings.append(Finding("overlap", "warning", message, cure, test.numbers_of(sorted(ideal)), "test"))
     return findings
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ase_equivariant.training.doctor.geometry import Geometry, geometry_of
+from ase_equivariant.training.doctor.geometry import ASYMMETRIC, Geometry, geometry_of
 from ase_equivariant.training.doctor.likeness import nearest
 from ase_equivariant.training.doctor.pairs import Pairs, Slope, make_pairs, slopes
 from ase_equivariant.training.frames import Frame
@@ -81,6 +81,12 @@ class Dataset:
         """(len(places), D) fingerprints of frames of one composition."""
         return np.array([self.geometry[k].fingerprint for k in places])
 
+    def differ(self, places: Sequence[int]) -> bool:
+        """Whether frames are different structures by more than rounding, 0.01 Å in some distance of neighbours."""
+        first = self.geometry[places[0]].fingerprint
+        others = (self.geometry[k].fingerprint for k in places[1:])
+        return any(len(other) != len(first) or np.abs(other - first).max() > 0.01 for other in others)
+
     @cached_property
     def pairs(self) -> Pairs:
         """Frames that follow each other and frames nearest to each other, where atoms keep their order."""
@@ -91,7 +97,13 @@ class Dataset:
             candidates.update(pairwise(group))
             others, _ = nearest(self.fingerprints(group))
             candidates.update((min(i, j), max(i, j)) for i, j in zip(group, np.array(group)[others], strict=True))
-        return make_pairs(self.frames, [(int(i), int(j)) for i, j in sorted(candidates)])
+        usable = np.array([self._has_true_forces(k) for k in range(len(self))])
+        return make_pairs(self.frames, [(int(i), int(j)) for i, j in sorted(candidates) if usable[i] and usable[j]])
+
+    def _has_true_forces(self, place: int) -> bool:
+        """Whether forces are there, and not zeros where symmetry forbids none."""
+        forces = self.frames[place].forces
+        return forces is not None and bool(forces.any() or self.geometry[place].asymmetry.max() < ASYMMETRIC)
 
     @cached_property
     def slopes(self) -> tuple[Slope, Slope]:

@@ -17,11 +17,14 @@ def check_energies(data: Dataset) -> list[Finding]:
     findings = []
     for group in data.group(lambda frame: frame.atoms.numbers.tobytes()):
         places = [k for k in group if data.frames[k].energy is not None]
-        if len(places) < _FEWEST or _all_alike(data, places):
+        if len(places) < _FEWEST or not data.differ(places):
             continue
         energies = np.array([data.frames[k].energy for k in places])
         values, inverse, times = np.unique(np.round(energies, 8), return_inverse=True, return_counts=True)
-        repeated = np.array(places)[times[inverse] > 1]
+        repeated = []
+        for value in np.flatnonzero(times > 1):
+            same = [places[k] for k in np.flatnonzero(inverse == value)]
+            repeated += same if data.differ(same) else []
         if times.max() > len(places) / 2:
             constant = np.array(places)[inverse == times.argmax()]
             message = f"{count(len(constant), 'frame')} with different positions have the same energy"
@@ -38,9 +41,3 @@ def _rounding(values: np.ndarray, repeated: int, num_atoms: int) -> Finding:
     if step < _COARSE * num_atoms:
         return Finding("energies", "note", f"{message}, {step / num_atoms:.1g} eV per atom")
     return Finding("energies", "warning", message, "written with more digits, or in float64, they would teach more")
-
-
-def _all_alike(data: Dataset, places: list[int]) -> bool:
-    """Whether all are one structure."""
-    fingerprints = data.fingerprints(places)
-    return bool(np.abs(fingerprints - fingerprints[0]).max() < 0.01)

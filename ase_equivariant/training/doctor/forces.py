@@ -7,16 +7,14 @@ from collections import defaultdict
 import numpy as np
 
 from ase_equivariant.training.doctor.dataset import Dataset
-from ase_equivariant.training.doctor.finding import Finding, count
-from ase_equivariant.training.doctor.geometry import Geometry
+from ase_equivariant.training.doctor.finding import Finding, Severity, count
+from ase_equivariant.training.doctor.geometry import ASYMMETRIC, Geometry
 from ase_equivariant.training.frames import Frame
 
 # Of the size that independent random forces would have. Density functional codes leave 0.02 and less.
 _LOOK, _WRONG = 0.1, 0.4
 # eV/Å: in a relaxed structure rounding is all there is.
 _TINY = 0.02
-# Length of the sum of weighted directions to the neighbours above which a force is to be expected.
-_ASYMMETRIC = 0.02
 
 
 def check_forces(data: Dataset) -> list[Finding]:
@@ -30,7 +28,7 @@ def _check_balance(data: Dataset) -> list[Finding]:
         net[k], torque[k] = _net_force(frame), _torque(frame)
     findings = []
     if (worst := net.max(initial=0.0)) > _LOOK:
-        severity = "error" if (net > _WRONG).sum() > 0.02 * len(net) else "warning"
+        severity: Severity = "error" if (net > _WRONG).sum() > 0.02 * len(net) else "warning"
         message = f"forces do not sum to zero: up to {worst:.2g} of what random forces would"
         cure = "fixed atoms, an external field, or atoms missing? a potential's forces sum to zero"
         findings.append(Finding("forces", severity, message, cure, data.numbers_of(np.flatnonzero(net > _LOOK))))
@@ -86,36 +84,18 @@ def _check_zeros(data: Dataset) -> list[Finding]:
 
 
 def _unexpected_zeros(forces: np.ndarray, geometry: Geometry) -> np.ndarray:
-    return ~forces.any(axis=1) & (geometry.asymmetry > _ASYMMETRIC)
+    return ~forces.any(axis=1) & (geometry.asymmetry > ASYMMETRIC)
 
 
 def _check_repeats(data: Dataset) -> list[Finding]:
-    """The same numbers as labels of different structures."""
+    """The same forces as labels of different structures."""
     forces: dict[bytes, list[int]] = defaultdict(list)
-    energies: dict[tuple[int, float], list[int]] = defaultdict(list)
     for k, frame in enumerate(data.frames):
         if frame.forces is not None and not _is_relaxed(frame.forces):
             forces[np.round(frame.forces, 6).tobytes()].append(k)
-        if frame.energy is not None and len(frame.atoms) > 1:
-            energies[len(frame.atoms), round(frame.energy, 6)].append(k)
-    findings = []
-    for name, places in (("forces", forces), ("energy", energies)):
-        repeated = [group for group in places.values() if len(group) > 1 and _differ(data, group)]
-        frames = [k for group in repeated for k in group]
-        # One energy for two structures of a thousand is chance or symmetry, for a tenth of all it is not.
-        if frames and (name == "forces" or len(frames) > 0.1 * len(data)):
-            message = f"{count(len(frames), 'frame')} with different positions have the same {name}"
-            cure = "labels repeated by mistake? compute them again"
-            findings.append(Finding("forces" if name == "forces" else "energies", "error", message, cure,
-                                    data.numbers_of(frames)))  # fmt: skip
-    return findings
-
-
-def _differ(data: Dataset, group: list[int]) -> bool:
-    """Whether positions of these frames differ by more than rounding, up to symmetry."""
-    first = data.geometry[group[0]].fingerprint
-    for k in group[1:]:
-        other = data.geometry[k].fingerprint
-        if len(other) != len(first) or np.abs(other - first).max() > 0.01:
-            return True
-    return False
+    frames = [k for group in forces.values() if len(group) > 1 and data.differ(group) for k in group]
+    if not frames:
+        return []
+    message = f"{count(len(frames), 'frame')} with different positions have the same forces"
+    cure = "labels repeated by mistake? compute them again"
+    return [Finding("forces", "error", message, cure, data.numbers_of(frames))]

@@ -12,6 +12,8 @@ from ase_equivariant.graph.neighbors import neighbor_list
 
 # An atom without a neighbour in this distance (Å) is alone; no longer distance is in a fingerprint.
 REACH = 6.0
+# ``Geometry.asymmetry`` above which a force is to be expected.
+ASYMMETRIC = 0.02
 _RANKS = 8
 
 
@@ -33,6 +35,8 @@ class Geometry:
         Smallest distance of two atoms, Å.
     asymmetry : ndarray
         (N,) length of ``Σ_j (1 − r_j/REACH)² r_j/|r_j|``: zero where symmetry forbids a force.
+    ideal : bool
+        Whether this is a crystal, strained perhaps, whose atoms of one element have equal neighbourhoods.
     fingerprint : ndarray
         (N · S · 8,) distances, Å, to the eight nearest neighbours of each element, capped at ``REACH`` and sorted
         over the atoms of an element: the same for rotated, reflected, shifted and permuted copies, and no more
@@ -45,6 +49,7 @@ class Geometry:
     closeness: float
     shortest: float
     asymmetry: np.ndarray
+    ideal: bool
     fingerprint: np.ndarray
 
 
@@ -72,11 +77,8 @@ def geometry_of(atoms: Atoms) -> Geometry:
     by_distance = np.lexsort((distances, centre))
     first = by_distance[np.unique(centre[by_distance], return_index=True)[1]]
     nearest, neighbor, direction = np.full(n, np.inf), np.full(n, -1), np.zeros((n, 3))
-    nearest[centre[first]], neighbor[centre[first]], direction[centre[first]] = (
-        distances[first],
-        other[first],
-        units[first],
-    )
+    which = centre[first]
+    nearest[which], neighbor[which], direction[which] = distances[first], other[first], units[first]
     bonds = covalent_radii[numbers[centre]] + covalent_radii[numbers[other]]
     return Geometry(
         nearest=nearest,
@@ -85,5 +87,7 @@ def geometry_of(atoms: Atoms) -> Geometry:
         closeness=float((distances / bonds).min(initial=np.inf)),
         shortest=float(distances.min(initial=np.inf)),
         asymmetry=np.linalg.norm(resultant, axis=1),
+        ideal=bool(atoms.pbc.all())
+        and all(np.ptp(ranked[kind == k], axis=0).max() < 0.01 for k in range(len(species))),
         fingerprint=np.concatenate(fingerprint),
     )

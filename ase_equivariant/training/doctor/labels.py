@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ase_equivariant.training.doctor.dataset import Dataset
-from ase_equivariant.training.doctor.finding import Finding, count
+from ase_equivariant.training.doctor.finding import Finding, Severity, count
 
 
 def check_labels(data: Dataset) -> list[Finding]:
@@ -29,12 +29,8 @@ def _check_missing(data: Dataset) -> list[Finding]:
         if not lacking:
             continue
         if len(lacking) == len(places):
-            severity = "note" if name == "stress" else "warning"
-            what = "frame" if name != "stress" else "periodic frame"
-            message = (
-                f"no {what} has {name}" if name != "forces" else "no frame has forces: energies alone teach little"
-            )
-            findings.append(Finding("labels", severity, message))
+            severity: Severity = "note" if name == "stress" else "warning"
+            findings.append(Finding("labels", severity, f"no {'periodic ' * (name == 'stress')}frame has {name}"))
         else:
             message = f"{name} is missing in {len(lacking)} of {count(len(places), 'frame')}"
             cure = "training leaves them out of the loss; was it meant?"

@@ -78,7 +78,7 @@ def _check_disagreement(data: Dataset) -> list[Finding]:
     # what the path's curvature leaves out grows with the displacement
     allowed = np.abs(pairs.curvature) * pairs.distance / _PATH + _NOISE * np.sqrt(pairs.atoms)
     excess = np.abs(pairs.energy - work) / allowed
-    scale = max(float(np.median(excess)), 0.2)
+    scale = max(float(np.median(excess)), 0.125)
     wrong = []
     for k in range(len(data)):
         own = excess[(pairs.first == k) | (pairs.second == k)]

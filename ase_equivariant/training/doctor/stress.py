@@ -113,10 +113,13 @@ def _check_order(data: Dataset) -> list[Finding]:
         return []
     table = np.abs(np.corrcoef(shear[used].T, change[used].T)[:3, 3:])
     best = max(permutations(range(3)), key=lambda order: sum(table[k, order[k]] for k in range(3)))
-    own, other = table.trace() / 3, sum(table[k, best[k]] for k in range(3)) / 3
-    if own > 0.3 or other < 0.7:
+    wrong = [k for k in range(3) if best[k] != k and table[k, k] < 0.4 and table[k, best[k]] > 0.7]
+    if not wrong:
         return []
     names = ("yz", "xz", "xy")
-    found = " ".join(names[list(best).index(k)] for k in range(3))
-    message = f"shear stresses belong to other shears (correlation {other:.2f} instead of {own:.2f})"
-    return [Finding("stress", "error", message, f"yz xz xy hold {found}: ASE's order is xx yy zz yz xz xy")]
+    own, other = max(table[k, k] for k in wrong), min(table[k, best[k]] for k in wrong)
+    message = (
+        f"stresses {', '.join(names[best[k]] for k in wrong)} go with the shears {', '.join(names[k] for k in wrong)} "
+        f"(correlation {other:.2f}, with their own {own:.2f})"
+    )
+    return [Finding("stress", "error", message, "another order in the file: ASE's is xx yy zz yz xz xy")]

@@ -76,8 +76,10 @@ def _check_sign(evidence: Evidence) -> list[Finding]:
 
 def _check_labels(data: Dataset, evidence: Evidence) -> list[Finding]:
     measured, read = _describe(data, evidence), evidence.read
+    if evidence.slope is None and (unrelated := _unrelated(data)):
+        return unrelated
     if evidence.empty:
-        return _unrelated(data) or [_untold(data, measured)]
+        return [_untold(data, measured)]
     if misfit(read, evidence) < REFUTED:
         if not evidence.absolute:
             return [_untold(data, measured)]

@@ -1,0 +1,167 @@
+"""The dataset doctor on labels: missing, repeated, zero, far off; each fault planted, and found alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.units import Hartree
+from doctor_data import crystals, findings, molecules, moved, scaled, the_finding
+from scipy.spatial.transform import Rotation
+
+from ase_equivariant.training.doctor.examine import examine
+from ase_equivariant.training.frames import Frame
+
+MOLECULES, CRYSTALS = molecules(), crystals()
+ROTATION = Rotation.from_rotvec([0.5, -1.0, 0.8]).as_matrix()
+
+
+def changed(frames, change, places):
+    """Copies of the frames, some of them changed."""
+    return [change(frame) if k in places else frame for k, frame in enumerate(frames)]
+
+
+@pytest.mark.parametrize(
+    ("label", "places"), [("energy", (3,)), ("forces", (0, 59)), ("stress", (5, 6)), ("positions", (8,))]
+)
+def test_not_finite(label, places):
+    def spoil(frame):
+        if label == "positions":
+            return moved(frame, np.full((4, 3), np.nan))
+        return replace(frame, **{label: getattr(frame, label) * np.nan})
+
+    check, severity, message, numbers = the_finding(changed(CRYSTALS, spoil, places))
+    assert (check, severity, numbers) == ("labels", "error", places)
+    assert message.startswith(f"{label} not finite")
+
+
+@pytest.mark.parametrize("label", ["energy", "forces", "stress"])
+def test_missing(label):
+    frames = changed(CRYSTALS, lambda frame: replace(frame, **{label: None}), (4, 5, 9))
+    check, severity, message, numbers = the_finding(frames)
+    assert (check, severity, numbers) == ("labels", "warning", (4, 5, 9))
+    assert message.startswith(f"{label} is missing in 3 of 60 frames")
+
+
+def test_numbers_are_those_of_the_file_though_a_frame_before_is_broken():
+    frames = changed(CRYSTALS, lambda frame: moved(frame, np.full((4, 3), np.nan)), (2,))
+    frames = changed(frames, lambda frame: replace(frame, forces=None), (40,))
+    assert {f[3] for f in findings(frames)} == {(2,), (40,)}
+
+
+def test_zeros_instead_of_forces():
+    frames = changed(MOLECULES, lambda frame: replace(frame, forces=np.zeros((9, 3))), (2, 3))
+    check, severity, message, numbers = the_finding(frames)
+    assert (check, severity, numbers) == ("forces", "error", (2, 3))
+    assert "exactly zero" in message
+
+
+def test_zero_forces_of_an_ideal_crystal_are_right():
+    ideal = CRYSTALS[0].atoms.copy()
+    ideal.set_scaled_positions([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    assert not [f for f in findings([*CRYSTALS, Frame(ideal, CRYSTALS[0].energy, np.zeros((4, 3)), CRYSTALS[0].stress)])
+                if f[0] == "forces"]  # fmt: skip
+
+
+def test_fixed_atoms():
+    def fix(frame):
+        forces = frame.forces.copy()
+        forces[0] = 0
+        return replace(frame, forces=forces)
+
+    found = findings(changed(MOLECULES, fix, range(60)))
+    assert any("on some atoms are exactly zero in 60 frames" in f[2] for f in found)
+    assert any("do not sum to zero" in f[2] for f in found)
+
+
+def test_net_force():
+    frames = changed(MOLECULES, lambda frame: replace(frame, forces=frame.forces + np.array([1.0, 0, 0])), range(60))
+    check, severity, message, _ = the_finding(frames)
+    assert (check, severity) == ("forces", "error")
+    assert "do not sum to zero" in message
+
+
+def test_forces_in_another_orientation():
+    frames = changed(MOLECULES, lambda frame: replace(frame, forces=frame.forces @ ROTATION), range(60))
+    found = [f for f in findings(frames) if "turn the molecule" in f[2]]
+    assert [f[:2] for f in found] == [("forces", "error")]
+    assert "another orientation" in found[0][2]
+
+
+def test_forces_of_another_frame():
+    frames = changed(CRYSTALS, lambda frame: replace(frame, forces=CRYSTALS[0].forces), (1, 2))
+    check, severity, message, numbers = the_finding(frames)
+    assert (check, severity, numbers) == ("forces", "error", (0, 1, 2))
+    assert "same forces" in message
+
+
+def test_one_energy_for_all():
+    frames = [replace(frame, energy=-5.0) for frame in CRYSTALS]
+    found = [f for f in findings(frames) if f[0] == "energies"]
+    assert [f[1] for f in found] == ["error"]
+    assert "60 frames with different positions have the same energy" in found[0][2]
+
+
+def test_rounded_energies():
+    frames = [replace(frame, energy=round(frame.energy * 100) / 100) for frame in CRYSTALS]
+    found = [f for f in findings(frames) if f[0] == "energies"]
+    assert [f[1] for f in found] == ["warning"]
+    assert "steps of about 0.01 eV" in found[0][2]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_copies(turned):
+    def copy(frame):
+        if not turned:
+            return moved(frame)
+        order = np.random.default_rng(0).permutation(9)
+        atoms = frame.atoms[order]
+        atoms.positions = atoms.positions @ ROTATION + 3.0
+        return Frame(atoms, frame.energy, frame.forces[order] @ ROTATION)
+
+    check, severity, message, numbers = the_finding([*MOLECULES, copy(MOLECULES[4]), copy(MOLECULES[7])])
+    assert (check, severity, numbers) == ("duplicates", "warning", (60, 61))
+    assert ("rotated, shifted or permuted" in message) == turned
+
+
+def test_copies_with_other_labels():
+    found = findings([*CRYSTALS, replace(CRYSTALS[4], energy=CRYSTALS[4].energy + 0.02)])
+    assert ("duplicates", "error", (4, 60)) in [(f[0], f[1], f[3]) for f in found]
+
+
+def test_a_stretched_dimer_is_no_copy_of_a_longer_one():
+    pairs = [Frame(Atoms("Ar2", positions=[[0, 0, 0], [0, 0, d]]), 0.0) for d in (6.5, 7.0, 7.5)]
+    assert not [f for f in findings(pairs) if f[0] == "duplicates"]
+
+
+def test_energy_that_stands_out():
+    frames = changed(MOLECULES, lambda frame: replace(frame, energy=frame.energy + 40), (11,))
+    found = findings(frames)
+    assert {(f[0], f[1], f[3]) for f in found} == {("outliers", "warning", (11,))}
+    assert "stand out" in found[0][2]
+
+
+def test_energy_that_does_not_follow_the_forces():
+    frames = molecules(200, scatter=0.03)
+    frames = changed(frames, lambda frame: replace(frame, energy=frame.energy + 5.0), (50,))
+    found = [f for f in findings(frames) if "do not follow the forces" in f[2]]
+    assert [(f[0], f[1], f[3]) for f in found] == [("outliers", "warning", (50,))]
+
+
+def test_forces_that_stand_out():
+    frames = changed(CRYSTALS, lambda frame: replace(frame, forces=frame.forces * 1000), (30,))
+    found = [f for f in findings(frames) if "stand out" in f[2]]
+    assert [(f[0], f[1], f[3]) for f in found] == [("outliers", "warning", (30,))]
+
+
+def test_energies_of_compositions_are_compared_fairly():
+    """Molecules of other size, and lone atoms, have other energies and are no outliers."""
+    frames = [*MOLECULES, *molecules(30, name="CH3OH"), *molecules(30, name="CH4"), *molecules(30, name="H2O")]
+    assert findings([*frames, Frame(Atoms("H"), -0.5 * Hartree)]) == []
+
+
+def test_everything_at_once_is_sorted_by_severity():
+    frames = changed(scaled(MOLECULES, forces=-1), lambda frame: replace(frame, energy=None), (1,))
+    severities = [f.severity for f in examine(frames).findings]
+    assert severities == sorted(severities, key=["error", "warning", "note"].index)
+    assert {"error", "warning"} <= set(severities)

@@ -1,0 +1,170 @@
+"""The dataset doctor on units and signs: each fault planted, and found alone."""
+
+import numpy as np
+import pytest
+from ase.units import Bohr, GPa, Hartree, kcal, kJ, mol
+from doctor_data import crystals, findings, molecules, scaled, the_finding
+
+from ase_equivariant.training.doctor.dataset import Dataset
+from ase_equivariant.training.doctor.examine import examine
+from ase_equivariant.training.doctor.robust import robust_fit, robust_z
+from ase_equivariant.training.doctor.totals import statistical_energy
+
+KCAL, KJ = kcal / mol, kJ / mol
+MOLECULES, CRYSTALS = molecules(), crystals()
+
+
+def notes(frames, **options):
+    return " ".join(f.message for f in examine(frames, **options).findings)
+
+
+def test_nothing_is_found_in_sound_data():
+    assert findings(MOLECULES) == []
+    assert findings(CRYSTALS) == []
+    assert "labels agree with eV and eV/Å" in notes(MOLECULES)
+    assert "cannot tell whether labels are in eV" in notes(CRYSTALS)
+    assert "sign and unit are ASE's" in notes(CRYSTALS)
+
+
+@pytest.mark.parametrize(
+    ("energy", "forces", "says", "cure"),
+    [
+        (1 / KCAL, 1 / KCAL, "energies in kcal/mol with forces in kcal/mol/Å", "--units kcal/mol"),
+        (1 / KJ, 1 / KJ, "energies in kJ/mol with forces in kJ/mol/Å", "--units kJ/mol"),
+        (1 / Hartree, 1 / Hartree, "energies in Hartree with forces in Hartree/Å", "--units Hartree"),
+        (1 / Hartree, Bohr / Hartree, "energies in Hartree with forces in Hartree/Bohr", "no one unit"),
+        (1 / Hartree, 1, "energies in Hartree with forces in eV/Å", "no one unit"),
+        (1 / KCAL, 1, "energies in kcal/mol with forces in eV/Å", "no one unit"),
+        (1, 1 / KCAL, "energies in eV with forces in kcal/mol/Å", "no one unit"),
+        (1, Bohr / Hartree, "energies in eV with forces in Hartree/Bohr", "no one unit"),
+        (1 / 9, 1, "energies in eV per atom with forces in eV/Å", "no one unit"),
+    ],
+)
+def test_wrong_units_of_molecules(energy, forces, says, cure):
+    check, severity, message, frames = the_finding(scaled(MOLECULES, energy, forces))
+    assert (check, severity, frames) == ("units", "error", ())
+    assert f"looks like {says}" in message
+    assert cure in message
+
+
+def test_a_unit_that_was_applied_by_mistake():
+    _, _, message, _ = the_finding(scaled(MOLECULES, KCAL, KCAL), units="kcal/mol")
+    assert "--units eV" in message
+
+
+def test_energies_alone_tell_their_unit():
+    frames = [type(f)(f.atoms, f.energy / Hartree) for f in MOLECULES]
+    assert [f[:2] for f in findings(frames)] == [("units", "error"), ("labels", "warning")]
+    assert "looks like energies in Hartree →" in findings(frames)[0][2]
+
+
+def test_positions_in_bohr():
+    frames = [type(f)(f.atoms.copy(), f.energy / Hartree, f.forces * Bohr / Hartree) for f in molecules(scatter=0.04)]
+    for frame in frames:
+        frame.atoms.positions /= Bohr
+    found = findings(frames)
+    assert {f[:2] for f in found} == {("units", "error")}
+    assert "positions look like Bohr" in found[0][2]
+    assert any("energies in Hartree with forces in Hartree/Bohr" in f[2] for f in found)
+
+
+def test_forces_of_crystals_in_other_units():
+    check, severity, message, _ = the_finding(scaled(CRYSTALS, 1, 1 / KCAL))
+    assert (check, severity) == ("units", "error")
+    assert "forces in kcal/mol/Å" in message
+
+
+@pytest.mark.parametrize("frames", [MOLECULES, CRYSTALS], ids=["molecules", "crystals"])
+def test_gradients_instead_of_forces(frames):
+    check, severity, message, _ = the_finding(scaled(frames, forces=-1))
+    assert (check, severity) == ("forces", "error")
+    assert "wrong sign" in message
+    assert "gradients" in message
+
+
+@pytest.mark.parametrize(
+    ("factor", "says"),
+    [(-1, "sign is wrong"), (1 / GPa, "looks like GPa →"), (-10 / GPa, "looks like kbar, with the opposite sign"),
+     (-53.0, "a virial, with the opposite sign → read it with --virial-key")],
+)  # fmt: skip
+def test_wrong_stress(factor, says):
+    check, severity, message, _ = the_finding(scaled(CRYSTALS, stress=factor))
+    assert (check, severity) == ("stress", "error")
+    assert says in message
+
+
+def test_the_factor_of_a_stress_cures_it():
+    _, _, message, _ = the_finding(scaled(CRYSTALS, stress=-10 / GPa))
+    factor = float(message.split("multiply by ")[1].split()[0])
+    assert findings(scaled(CRYSTALS, stress=-10 / GPa * factor)) == []
+
+
+def test_stress_in_vasp_s_order():
+    """xx yy zz xy yz zx, read as xx yy zz yz xz xy."""
+    frames = scaled(CRYSTALS)
+    for frame in frames:
+        xy, yz, xz = frame.stress[0, 1], frame.stress[1, 2], frame.stress[0, 2]
+        for (a, b), value in zip([(1, 2), (0, 2), (0, 1)], (xy, yz, xz), strict=True):
+            frame.stress[a, b] = frame.stress[b, a] = value
+    found = [f for f in findings(frames) if "shears" in f[2]]
+    assert [f[:2] for f in found] == [("stress", "error")]
+    assert "xy, yz, xz go with the shears" not in found[0][2]  # named as they are found, not as they were written
+    assert "ASE's is xx yy zz yz xz xy" in found[0][2]
+
+
+def test_stress_that_is_not_symmetric():
+    frames = scaled(CRYSTALS)
+    frames[7].stress[0, 1] += 0.01
+    check, severity, message, numbers = the_finding(frames)
+    assert (check, severity, numbers) == ("stress", "error", (7,))
+    assert "not symmetric" in message
+
+
+def test_sign_of_stress_from_volumes_alone():
+    """Ideal crystals of volumes too different for a straight path."""
+    frames = []
+    for scale in np.linspace(0.85, 1.25, 12):
+        frame = CRYSTALS[0]
+        atoms = frame.atoms.copy()
+        atoms.set_cell(atoms.cell * scale, scale_atoms=True)
+        frames.append(type(frame)(atoms, None, None, np.eye(3) * 0.5 * (scale - 1)))
+    assert "sign is wrong" not in notes(frames)
+    assert "GPa, from stress at different volumes: plausible" in notes(frames)
+    assert "GPa, from stress at different volumes: the sign is wrong" in notes(
+        [type(f)(f.atoms, None, None, -f.stress) for f in frames]
+    )
+
+
+def test_shuffled_energies():
+    rng = np.random.default_rng(1)
+    frames = molecules(120, scatter=0.02)
+    energies = rng.permutation([frame.energy for frame in frames])
+    found = findings([type(f)(f.atoms, float(e), f.forces) for f, e in zip(frames, energies, strict=True)])
+    assert [f[:2] for f in found] == [("units", "warning")]
+    assert "energies do not follow the forces" in found[0][2]
+
+
+def test_free_atoms_energies_are_near_hartree_fock():
+    hartree_fock = {1: -0.5, 6: -37.6886, 8: -74.8094, 14: -288.8544, 17: -459.4821, 29: -1638.9637}
+    for number, energy in hartree_fock.items():
+        allowed = 0.09 if number == 1 else 0.01
+        assert abs(statistical_energy(np.array([number]))[0] / (energy * Hartree) - 1) < allowed
+
+
+def test_the_fit_survives_wrong_points():
+    rng = np.random.default_rng(0)
+    columns = rng.normal(size=(100, 2))
+    values = columns @ [2.0, -3.0] + 0.01 * rng.normal(size=100)
+    values[:10] += 50
+    coefficients, errors = robust_fit(columns, values)
+    np.testing.assert_allclose(coefficients, [2.0, -3.0], atol=0.02)
+    assert (errors < 0.05).all()
+    assert np.argmax(np.abs(robust_z(values))) < 10
+
+
+def test_pairs_are_exact_for_a_quadratic_energy():
+    """Work by the trapezoidal rule has no error of second order."""
+    data = Dataset(molecules(30, scatter=0.005))
+    force, _ = data.slopes
+    assert force.known
+    assert abs(force.value - 1) < 0.02
