@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ase_equivariant.training.doctor.examine import examine_files
 from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.readers import read_frames
 from ase_equivariant.training.references import least_squares_energies, species_of
@@ -64,3 +65,38 @@ def test_atomization_energies_of_molecules_follow_from_least_squares(shared_data
     fitted = least_squares_energies(species, frames)
     left = [f.energy - sum(fitted[species.index(s)] for s in f.atoms.get_chemical_symbols()) for f in frames]
     assert np.std(left) < 2.0
+
+
+# What the doctor says of published sets: no errors, apart from what is wrong with them.
+SOUND = [
+    (["rmd17/rmd17_aspirin_train_01.npz", "rmd17/rmd17_aspirin_test_01.npz"], {}),
+    (["acac/train_300K.xyz", "acac/test_MD_300K.xyz"], {}),
+    (["ccsd/ethanol_ccsd_t_train.xyz"], {}),
+    (["small_molecules/small_mols_mini_train.npz", "small_molecules/small_mols_mini_test.npz"], {}),
+    (["mlearn/Si_train.xyz", "mlearn/Si_test.xyz"], {}),
+    (["mptrj_subset/mptrj-random-1k.xyz"], {}),
+    (["alloys_oxides/SrTiO3.xyz"], {}),
+    (["water_tensors/water_monomer_1000.xyz"], {"energy_key": "potential", "units": "Hartree"}),
+]
+
+
+@pytest.mark.parametrize(("files", "options"), SOUND)
+def test_doctor_finds_no_error_in_sound_data(shared_data, files, options):
+    report = examine_files([shared_data / files[0]], [shared_data / f for f in files[1:]], LabelConfig(**options))
+    assert [f for f in report.findings if f.severity == "error"] == []
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "says"),
+    [
+        (["rmd17/rmd17_ethanol_train_01.npz"], {"units": "eV"}, "looks like energies in kcal/mol with forces in"),
+        (["ccsd/ethanol_ccsd_t_train.xyz"], {"units": "kcal/mol"}, "looks like energies in eV with forces in eV/Å"),
+        (["water_tensors/water_dimer_1000.xyz"], {"energy_key": "potential"}, "looks like energies in Hartree"),
+        (["rmd17/rmd17_aspirin_train_01.npz", "rmd17/rmd17_aspirin_test_02.npz"], {}, "5 test frames are in the train"),
+        (["mlearn/Cu_train.xyz"], {}, "stresses xz, yz go with the shears yz, xz"),
+    ],
+)
+def test_doctor_finds_what_is_wrong(shared_data, files, options, says):
+    report = examine_files([shared_data / files[0]], [shared_data / f for f in files[1:]], LabelConfig(**options))
+    (error,) = [f for f in report.findings if f.severity == "error"]
+    assert says in error.message
