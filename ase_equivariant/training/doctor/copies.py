@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from scipy.spatial.distance import pdist
 
 from ase_equivariant.training.doctor.dataset import Dataset, composition_of
 from ase_equivariant.training.doctor.finding import Finding, Severity, count
@@ -113,7 +112,7 @@ def _is_copy(a: Frame, b: Frame) -> bool:
             return True
         volumes = a.atoms.get_volume(), b.atoms.get_volume()
         return abs(volumes[0] - volumes[1]) < 1e-5 * volumes[0]
-    far = (np.sort(pdist(frame.atoms.positions)) for frame in (a, b))
+    far = (np.sort(frame.atoms.get_all_distances(), axis=None) for frame in (a, b))
     return bool(np.abs(np.subtract(*far)).max() < 2 * SAME)
 
 
