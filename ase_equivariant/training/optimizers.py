@@ -52,8 +52,9 @@ def orthogonalize(matrices: Tensor) -> Tensor:
         x = x.to(torch.bfloat16)
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-12)
     a, b, c = _NEWTON_SCHULZ
-    if 2 * x.shape[-2] <= x.shape[-1]:
-        # All factors are polynomials of X Xᵀ: they are multiplied up in its small space.
+    if 2 * x.shape[-2] <= x.shape[-1] and x.dtype != torch.bfloat16:
+        # All factors are polynomials of X Xᵀ: they are multiplied up in its small space. In bfloat16 rounding would
+        # make eigenvalues of it negative, and the iteration drives those away.
         gram = x @ x.mT
         identity = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device).expand_as(gram)
         product = identity

@@ -28,6 +28,14 @@ def test_orthogonalize_keeps_directions_and_evens_singular_values(shape):
     assert float(wide.min()) > 0.6
 
 
+@pytest.mark.parametrize("shape", [(4, 64, 256), (4, 64, 64), (2, 300, 64)])
+def test_orthogonalize_bears_matrices_of_low_rank(shape):
+    generator = torch.Generator().manual_seed(0)
+    left = torch.randn(*shape[:2], 3, generator=generator)
+    found = orthogonalize(1e-3 * left @ torch.randn(shape[0], 3, shape[2], generator=generator))
+    assert torch.linalg.matrix_norm(found, ord=2).max() < 1.3
+
+
 def test_a_stack_of_matrices_is_treated_one_by_one():
     stack = torch.randn(4, 6, 9, dtype=torch.float64)
     torch.testing.assert_close(orthogonalize(stack), torch.stack([orthogonalize(m) for m in stack]))
