@@ -135,6 +135,7 @@ def fused_plan(plan: ConvPlan) -> FusedPlan | None:
         return _fused_plans[plan]
     except KeyError:
         degrees = {l for path in plan.paths for l in (path.source.l, path.harmonic.l, path.out.l)}  # noqa: E741
+        degrees |= {ir.l for _, ir in plan.irreps_sh}  # the kernels copy all of them, whether a path reads them or not
         lib = library() if max(degrees, default=0) <= L_MAX else None
         fused = _fused_plans[plan] = None if lib is None else FusedPlan(lib, plan)
         return fused

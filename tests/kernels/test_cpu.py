@@ -259,6 +259,15 @@ def test_which_kernels_run():
     assert not dispatch.runs_fused(tensors[0], ConvPlan(Irreps("2x5o"), Irreps("0e"), Irreps("5o")))
 
 
+def test_harmonics_of_higher_degree_than_any_path_takes():
+    """The kernels' buffers end at l = 4: harmonics of l = 5 would lie behind them, though no path reads them."""
+    plan = ConvPlan(Irreps("2x0e+2x1o"), Irreps.spherical_harmonics(7), Irreps("0e+1o"))
+    tensors, edges = inputs(plan)
+    assert max(path.harmonic.l for path in plan.paths) == 2
+    assert not dispatch.runs_fused(tensors[0], plan)
+    assert torch.isfinite(tensor_product_conv(*tensors, edges, plan, PlanTables(plan))).all()
+
+
 def test_without_the_library_one_warning_and_the_reference(monkeypatch, tmp_path):
     monkeypatch.setattr(cpu, "LIBRARY", tmp_path / "_conv.so")
     cpu.library.cache_clear()
