@@ -29,7 +29,8 @@ from ase_equivariant.io.foreign.converted import Converted, ForeignModelError
 from ase_equivariant.io.foreign.nequip_settings import NequIPSettings, settings_of_builder
 from ase_equivariant.io.foreign.nequip_tensors import NequIPFileError, NequIPTensors, check_constants, check_size
 from ase_equivariant.io.foreign.nequip_weights import fill_potential, parameter_names
-from ase_equivariant.io.foreign.safe_pickle import TorchArchive, UnsafePickleError
+from ase_equivariant.io.foreign.safe_pickle import UnsafePickleError
+from ase_equivariant.io.foreign.torch_archive import TorchArchive
 from ase_equivariant.io.model_file import ModelCard
 from ase_equivariant.potential.potential import Potential
 

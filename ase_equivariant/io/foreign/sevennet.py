@@ -28,9 +28,10 @@ from torch import Tensor
 
 from ase_equivariant.config import ConfigError
 from ase_equivariant.io.foreign.converted import Converted, ForeignModelError
-from ase_equivariant.io.foreign.safe_pickle import TorchArchive, UnsafePickleError
+from ase_equivariant.io.foreign.safe_pickle import UnsafePickleError
 from ase_equivariant.io.foreign.sevennet_settings import SevenNetSettings
 from ase_equivariant.io.foreign.sevennet_weights import fill_potential
+from ase_equivariant.io.foreign.torch_archive import TorchArchive
 from ase_equivariant.io.model_file import ModelCard
 from ase_equivariant.potential.potential import Potential
 

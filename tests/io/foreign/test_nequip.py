@@ -250,16 +250,14 @@ def test_a_malicious_checkpoint_or_package_runs_nothing(tmp_path):
     package = repacked(tmp_path, lambda pickled: pickled[:2] + attack(mark) + pickled[2:])
     with zipfile.ZipFile(package, "a") as archive:  # the sources that a package brings are code, too
         archive.writestr(f"{archive.namelist()[0].partition('/')[0]}/nequip/__init__.py", f"open({str(mark)!r}, 'w')")
-    converted = convert_file(package).potential
-    for found, expected in zip(converted.parameters(), convert(PACKAGE).potential.parameters(), strict=True):
-        assert torch.equal(found, expected)
+    refused(package, "asks for os.system, which no model needs")
 
     class Attack:
         def __reduce__(self):
             return os.system, (f"touch {mark}",)
 
-    convert_file(altered(tmp_path, lambda checkpoint: checkpoint["hyper_parameters"].update(extra=Attack())))
     refused(
-        altered(tmp_path, lambda checkpoint: checkpoint["hyper_parameters"]["model"].update(r_max=Attack())), "r_max"
+        altered(tmp_path, lambda checkpoint: checkpoint["hyper_parameters"].update(extra=Attack())),
+        r"asks for \w+\.system, which no model needs",
     )
     assert not mark.exists()

@@ -1,10 +1,13 @@
 """Foreign archives are data: whatever their pickles name, nothing of it is imported or run."""
 
 import io
+import math
 import os
 import pickle
+import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from collections import OrderedDict
 from contextlib import suppress
@@ -16,7 +19,8 @@ import torch
 
 from ase_equivariant.io.foreign.converted import ForeignModelError
 from ase_equivariant.io.foreign.importing import convert_file, importer_of
-from ase_equivariant.io.foreign.safe_pickle import Record, TorchArchive, UnsafePickleError
+from ase_equivariant.io.foreign.safe_pickle import Record, UnsafePickleError, read_pickle
+from ase_equivariant.io.foreign.torch_archive import TorchArchive
 
 GOLDEN = Path(__file__).resolve().parent.parent.parent / "golden"
 
@@ -84,10 +88,10 @@ def attacks(mark):
 
 @pytest.mark.parametrize("name", list(attacks("x")))
 def test_a_malicious_pickle_does_nothing(tmp_path, name):
-    """Python's own loader falls for each of them; ours makes records of them."""
+    """Python's own loader falls for each of them; ours makes records of them, or says what they want."""
     mark = tmp_path / "mark"
     path = saved(tmp_path, attacks(mark)[name])
-    with suppress(UnsafePickleError):  # calling a record is refused
+    with suppress(UnsafePickleError):
         loaded(path)
     assert not mark.exists()
     assert importer_of(path) is None
@@ -100,8 +104,7 @@ def test_a_malicious_checkpoint_that_looks_like_sevennets_is_refused(tmp_path):
     checkpoint = torch.load(GOLDEN / "sevennet_tiny_species.pth", weights_only=False)
     checkpoint["config"]["_type_map"] = Attack(os.system, f"touch {mark}")
     path = saved(tmp_path, checkpoint)
-    assert importer_of(path) is not None
-    with pytest.raises(ForeignModelError):
+    with pytest.raises(ForeignModelError, match=r"asks for \w+\.system, which no model needs"):
         convert_file(path)
     assert not mark.exists()
 
@@ -152,12 +155,141 @@ def test_a_tensor_that_reaches_beyond_its_numbers_is_refused(tmp_path):
             loaded(lying)
 
 
-def test_a_pickle_that_asks_for_gigabytes_is_refused(tmp_path):
+def peak_of(read):
+    """Largest memory (bytes) that ``read()`` takes, and what it gives or the refusal."""
+    tracemalloc.start()
+    try:
+        found = read()
+    except UnsafePickleError as error:
+        found = error
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak, found
+
+
+def test_a_pickle_cannot_ask_for_gigabytes():
     """A reference numbered 2³⁰ makes Python's unpickler lay out 8 GiB for the numbers below it."""
-    with zipfile.ZipFile(tmp_path / "t.pth", "w") as archive:
-        archive.writestr("t/data.pkl", b"\x80\x02]r\x00\x00\x00\x40.")
-    with pytest.raises(UnsafePickleError, match="object number 1073741824"):
-        loaded(tmp_path / "t.pth")
+    peak, found = peak_of(lambda: read_pickle(b"\x80\x02]r\x00\x00\x00\x40.", {}))
+    assert found == []
+    assert peak < 1 << 20
+
+
+def test_containers_made_of_one_another_stay_as_small_as_the_pickle():
+    """10⁵ sets of the same 10⁵ numbers are 10¹⁰ references: 40 GiB from a pickle of one megabyte."""
+    count = 100_000
+    numbers = b"]q\x00(" + b"".join(b"J" + struct.pack("<i", k) for k in range(count)) + b"e"
+    content = b"\x80\x02" + numbers + b"(" + b"cbuiltins\nset\nh\x00\x85R" * count + b"l."
+    peak, found = peak_of(lambda: read_pickle(content, {}))
+    assert isinstance(found, UnsafePickleError)
+    assert "more elements than it has bytes" in str(found)
+    assert peak < 256 << 20
+
+
+def test_compressed_and_repeated_entries_are_no_longer_than_files_are(tmp_path):
+    path = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("t/data.pkl", b"\x80\x02]" + b"]0" * (40 << 20) + b".")
+    peak, found = peak_of(lambda: loaded(path))
+    assert "far longer than its file" in str(found)
+    assert peak < 8 << 20
+
+
+def test_tensors_that_share_numbers_cannot_ask_for_any_memory(tmp_path):
+    """A column of 1000 numbers as 1000 × 1000 matrices: nothing until someone adds them."""
+    matrix = torch.arange(1000.0).unsqueeze(1).expand(1000, 1000)
+    assert torch.equal(loaded(saved(tmp_path, [matrix]))[0], matrix)
+    path = saved(tmp_path, [matrix[:, :999], matrix[:999], matrix])
+    with pytest.raises(UnsafePickleError, match="more numbers than the file can hold"):
+        loaded(path)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_plain_values_come_out_as_python_reads_them(protocol):
+    shared = [1.5, "ä\n'"]
+    value = {
+        "numbers": [0, -1, 255, 65536, -(2**31), 2**40, -(2**70), 2**3000, 1e-300, math.inf, True, False, None],
+        "texts": ["", "ab", "x" * 300, "y" * 70_000, "\u2026\U0001f600", b"", b"raw\xff", b"z" * 300],
+        ("a", 1): (shared, shared, (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)),
+        "sets": [{1, 2}, set(), frozenset({3}), slice(1, None, 2)],
+        "ordered": OrderedDict([(k, [k]) for k in range(2000)]),
+        3: {k: str(k) for k in range(1500)},
+    }
+    if protocol < 3:  # bytes are texts with a call then, which makes a record
+        value["texts"] = value["texts"][:5]
+    found = read_pickle(pickle.dumps(value, protocol), {})
+    expected = pickle.loads(pickle.dumps(value, protocol))
+    assert found == expected
+    assert found["a", 1][0] is found["a", 1][1]
+    assert [type(x) for x in found["numbers"]] == [type(x) for x in expected["numbers"]]
+
+
+def test_a_list_that_holds_itself_is_read():
+    value = []
+    value.append(value)
+    found = read_pickle(pickle.dumps(value), {})
+    assert found[0] is found
+
+
+def test_damaged_pickles_are_refused_with_one_line_whatever_is_damaged():
+    """Bytes of a real pickle replaced at random: it is read or refused, nothing else is raised and nothing called."""
+    with zipfile.ZipFile(GOLDEN / "sevennet_tiny_species.pth") as archive:
+        content = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
+    random, refusals = np.random.default_rng(0), []
+    for _ in range(300):
+        damaged = bytearray(content)
+        for place in random.integers(len(content), size=random.integers(1, 4)):
+            damaged[place] = random.integers(256)
+        try:
+            read_pickle(bytes(damaged), {}, lambda reference: None)
+        except UnsafePickleError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 30
+    assert not any("\n" in message for message in refusals)
+    for end in range(0, len(content), 97):
+        with pytest.raises(UnsafePickleError):
+            read_pickle(content[:end], {}, lambda reference: None)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"0.", "damaged"),
+        (b"(.", "damaged"),
+        (b"K\x01\x86.", "takes more values than it has made"),
+        (b"K\x01)R.", "calls a int with a tuple"),
+        (b"ccollections\nOrderedDict\n]R.", "calls a OrderedDict|calls a Named with a list"),
+        (b"ccollections\nOrderedDict\n}q\x00b.", "changes a Named"),
+        (b"]K\x01b.", "changes a list"),
+        (b"\x82\x01.", "opcode EXT1"),
+        (b"Pstorage\n.", "opcode PERSID"),
+        (b"K\x01Q.", "stored elsewhere"),
+        (b"}]K\x01s.", "a key of type list"),
+        (b"ctorch\n" + b"x" * 600 + b"\n.", "a name longer than any"),
+        (b"K\x01", "damaged"),
+    ],
+)
+def test_what_data_do_not_need_is_refused(content, words):
+    with pytest.raises(UnsafePickleError, match=words):
+        read_pickle(content, {})
+
+
+def test_files_of_other_kinds_are_named(tmp_path):
+    """What people have instead of a checkpoint, and what to do about it."""
+    torch.save({"a": torch.ones(2)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    with zipfile.ZipFile(tmp_path / "program.pth", "w") as archive:  # as torch.jit.save arranges it
+        archive.writestr("program/data.pkl", b"\x80\x02c__torch__\nModel\n)\x81.")
+        archive.writestr("program/code/__torch__.py", "class Model(Module):\n  pass\n")
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps({}, 2))
+    (tmp_path / "short.pth").write_bytes((GOLDEN / "sevennet_tiny_species.pth").read_bytes()[:-100])
+    for name, words in {
+        "old": "PyTorch's format before version 1.6, save it anew",
+        "program": "a compiled TorchScript program, convert the checkpoint",
+        "bare": "a bare pickle",
+        "short": "truncated, get it anew",
+    }.items():
+        with pytest.raises(ForeignModelError, match=words) as error:
+            convert_file(tmp_path / f"{name}.pth")
+        assert "\n" not in str(error.value)
 
 
 def test_reading_imports_nothing(tmp_path):
@@ -175,7 +307,7 @@ def test_reading_imports_nothing(tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from ase_equivariant.io.foreign.safe_pickle import TorchArchive
+from ase_equivariant.io.foreign.torch_archive import TorchArchive
 with TorchArchive(Path({str(tmp_path / "t.pth")!r})) as archive:
     print(archive.load())
 assert "turtle" not in sys.modules
