@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+# Values in messages: as long as anyone reads.
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 120
+_BRIEF.maxlevel, _BRIEF.maxlist, _BRIEF.maxtuple, _BRIEF.maxdict = 3, 10, 10, 10
 
 
 class ConfigError(ValueError):
@@ -48,7 +54,9 @@ def _describe(config: type[BaseModel], fault: Any) -> str:
     if fault["type"] == "missing":
         return f"{where}: this key is required and missing"
     message = fault["msg"].removeprefix("Value error, ")
-    return f"{where}: {message} (got {fault['input']!r})"
+    if fault["type"] == "value_error" and isinstance(fault["input"], dict):
+        return f"{where}: {message}"  # it concerns several keys; all of them would hide the message
+    return f"{where}: {message} (got {_BRIEF.repr(fault['input'])})"
 
 
 def _fields_at(config: type[BaseModel], path: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import model_validator
 
 from ase_equivariant.architectures import NequIPConfig
 from ase_equivariant.config import Config, ConfigError
@@ -94,3 +95,25 @@ def test_hints_inside_optional_and_repeated_configurations():
         Outer.parse({"one": {"alhpa": 2}})
     with pytest.raises(ConfigError, match=r"many\.1\.alhpa: unknown key; did you mean 'alpha'\?"):
         Outer.parse({"many": [{}, {"alhpa": 2}]})
+
+
+def test_a_fault_of_several_keys_is_one_short_line():
+    """It is of the whole configuration, which would hide the message; values are as long as anyone reads."""
+
+    class Range(Config):
+        low: float
+        high: float
+        words: tuple[str, ...] = ()
+
+        @model_validator(mode="after")
+        def _in_order(self):
+            if self.low > self.high:
+                raise ValueError("low is above high")
+            return self
+
+    with pytest.raises(ConfigError) as error:
+        Range.parse({"low": 2, "high": 1, "words": ["x"] * 1000})
+    assert str(error.value) == "Range: low is above high"
+    with pytest.raises(ConfigError) as error:
+        Range.parse({"low": "9" * 5000 + "a", "high": 1})
+    assert len(str(error.value)) < 300

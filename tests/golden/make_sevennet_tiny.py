@@ -60,6 +60,14 @@ VARIANTS = {
     "bias": {"self_connection_type": "linear", "use_bias_in_linear": True, "train_denominator": True},
     "solid": {"_normalize_sph": False, "lmax": 2},
     "perceptron": {"readout_as_fcn": True, "readout_fcn_hidden_neurons": [5], "readout_fcn_activation": "silu"},
+    "mixed": {"self_connection_type": ["nequip", "linear", "nequip"], "num_convolution_layer": 3},
+    # No path leads to 2x1e, nor 3x0o, which the second layer takes all the same; the wave numbers are constants.
+    "unreached": {
+        "is_parity": True,
+        "num_convolution_layer": 3,
+        "irreps_manual": ["4x0e", "3x0o+4x0e+2x1e+2x1o", "4x0e+2x1o+3x1e", "4x0e"],
+        "radial_basis": {"radial_basis_name": "bessel", "bessel_basis_num": 5, "trainable_coeff": False},
+    },
 }
 
 

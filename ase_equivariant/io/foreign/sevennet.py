@@ -44,7 +44,8 @@ def recognizes(path: Path) -> bool:
         checkpoint = _read(path)
     except UnsafePickleError:
         return False
-    return isinstance(checkpoint, Mapping) and checkpoint.keys() >= _KEYS and "chemical_species" in checkpoint["config"]
+    config = checkpoint.get("config") if isinstance(checkpoint, Mapping) and checkpoint.keys() >= _KEYS else None
+    return isinstance(config, Mapping) and "chemical_species" in config
 
 
 def modalities(path: Path) -> tuple[str, ...]:
@@ -70,20 +71,26 @@ def convert(path: Path, *, modal: str | None = None) -> Converted:
     checkpoint = _read_or_refuse(path)
     settings = _settings(path, checkpoint["config"])
     index = _modality(path, settings.modalities, modal)
+    available = sum(tensor.numel() for tensor in checkpoint["model_state_dict"].values())
+    if settings.num_weights() > available:  # before as many are made
+        raise ForeignModelError(
+            f"{path}: this SevenNet model has {available} numbers, its configuration asks for {settings.num_weights()}"
+        )
     try:
         with torch.random.fork_rng(devices=[]):  # building draws random weights
             potential = Potential(settings.ours())
         with torch.no_grad():
             fill_potential(potential, settings, _renamed(checkpoint["model_state_dict"]), index)
     except (ConfigError, ValueError) as error:
-        raise ForeignModelError(f"{path}: not a SevenNet model that can be read: {error}") from None
+        raise ForeignModelError(f"{path}: not a SevenNet model that can be read: {_first_line(error)}") from None
+    epoch = checkpoint.get("epoch")
     card = ModelCard(
         name=f"{Path(path).stem}-{modal}" if modal else Path(path).stem,
         description=f"converted from the SevenNet checkpoint {Path(path).name}"
         + (f", modality {modal}" if modal else ""),
         citation="Y. Park, J. Kim, S. Hwang, S. Han, J. Chem. Theory Comput. 20, 4857 (2024)",
         reference_energies=dict(zip(settings.species, potential.scaling.shift.tolist(), strict=True)),
-        training={"sevenn_version": settings.version, "epoch": checkpoint.get("epoch")},
+        training={"sevenn_version": settings.version, "epoch": epoch if isinstance(epoch, (int, str)) else None},
     )
     return Converted(potential.requires_grad_(False), card, settings.modalities)
 
@@ -100,14 +107,24 @@ def _read_or_refuse(path: Path) -> Mapping[str, Any]:
         raise ForeignModelError(f"{path}: not a SevenNet checkpoint that can be read: {error}") from None
     if not isinstance(checkpoint, Mapping) or not checkpoint.keys() >= _KEYS:
         raise ForeignModelError(f"{path}: not a SevenNet checkpoint: it has no {' and '.join(sorted(_KEYS))}")
+    state = checkpoint["model_state_dict"]
+    if not isinstance(checkpoint["config"], Mapping) or not isinstance(state, Mapping):
+        raise ForeignModelError(f"{path}: not a SevenNet checkpoint: its config or model_state_dict is no dict")
+    if strange := [name for name, value in state.items() if not isinstance(name, str) or not torch.is_tensor(value)]:
+        raise ForeignModelError(f"{path}: not a SevenNet checkpoint: its state {strange[0]!r} is no tensor")
     return checkpoint
 
 
 def _settings(path: Path, config: Mapping[str, Any]) -> SevenNetSettings:
     try:
         return SevenNetSettings.of_checkpoint(config)
-    except (ConfigError, KeyError, TypeError) as error:
-        raise ForeignModelError(f"{path}: this SevenNet model cannot be represented: {error}") from None
+    except ConfigError as error:
+        raise ForeignModelError(f"{path}: this SevenNet model cannot be represented: {_first_line(error)}") from None
+
+
+def _first_line(error: ValueError) -> str:
+    """A configuration's first fault: the others often follow from it."""
+    return str(error).partition("\n")[0]
 
 
 def _modality(path: Path, known: tuple[str, ...], modal: str | None) -> int | None:

@@ -19,7 +19,7 @@ from ase_equivariant.io.foreign.e3nn_weights import (
     product_channels,
 )
 from ase_equivariant.io.foreign.sevennet_settings import SevenNetSettings
-from ase_equivariant.irreps import Irrep, Irreps, clebsch_gordan
+from ase_equivariant.irreps import Irrep, Irreps, clebsch_gordan, merge
 from ase_equivariant.nn.linear import Linear
 from ase_equivariant.potential.potential import Potential
 
@@ -39,6 +39,8 @@ class _Tensors:
         if name not in self.left:
             raise ValueError(f"it has no {name}")
         tensor, shape = self.left.pop(name), (size,) if isinstance(size, int) else size
+        if not tensor.isfinite().all():
+            raise ValueError(f"its {name} has numbers that are not finite")
         if tuple(tensor.shape) != shape:
             raise ValueError(f"its {name} has shape {tuple(tensor.shape)}, its configuration asks for {shape}")
         return tensor
@@ -68,9 +70,11 @@ def fill_potential(
         num_modal if settings.use_modal_node_embedding else 0, modality,
     )  # fmt: skip
     network.embedding.copy_(embedding[_EVEN] + constant)
-    basis = tensors.left.pop("edge_embedding.basis_function.coeffs", None)
-    if basis is not None:
-        network.basis.wave_numbers.copy_(basis)
+    name = "edge_embedding.basis_function.coeffs"
+    if name in tensors.left:
+        network.basis.wave_numbers.copy_(tensors.take(name, network.basis.wave_numbers.shape))
+    else:  # constants, which SevenNet keeps in single precision whatever the type of the model
+        network.basis.wave_numbers.copy_(network.basis.wave_numbers.float())
     for k, layer in enumerate(network.layers):
         assert isinstance(layer, NequIPLayer)
         _fill_layer(layer, k, settings, tensors, num_modal, modality)
@@ -113,8 +117,11 @@ def _fill_layer(
     layer: NequIPLayer, k: int, settings: SevenNetSettings, tensors: _Tensors, num_modal: int, modality: int | None
 ) -> None:
     conv, features, product = layer.convolution, settings.features[k], settings.product(k)
-    into_gate = layer.gate.irreps_in
-    columns = gate_columns(layer, Irreps([(mul, ir) for mul, ir in settings.features[k + 1] if ir.l > 0]))
+    gated = Irreps([(mul, ir) for mul, ir in settings.features[k + 1] if ir.l > 0])
+    # Irreps that nothing leads to are zero there and absent here; their gates are in the file all the same.
+    num_gates = sum(mul for mul, _ in gated)
+    into_gate = merge(Irreps([(num_gates, (0, 1)), *settings.features[k + 1]]))
+    columns = gate_columns(layer, gated)
 
     intro = num_modal if settings.use_modal_self_inter_intro else 0
     matrices, constant = _linear(tensors, f"{k}_self_interaction_1", features, features, intro, modality)
@@ -133,19 +140,30 @@ def _fill_layer(
     copy_matrices(conv.linear_out.weights, _times_fan_in(matrices), columns)
     _set_bias(conv.linear_out, constant, columns)
 
-    name = f"{k}_self_connection_intro"
-    if layer.linear_connection is not None:
-        matrices, constant = _linear(tensors, name, features, into_gate, 0, modality)
-        copy_matrices(layer.linear_connection.weights, _times_fan_in(matrices), columns)
-        if conv.linear_out.bias is not None:
-            conv.linear_out.bias.add_(constant[columns])
-    elif layer.species_connection is not None:
-        between = (len(settings.species),)
+    _fill_connection(layer, k, settings, tensors, into_gate, columns)
+
+
+def _fill_connection(
+    layer: NequIPLayer, k: int, settings: SevenNetSettings, tensors: _Tensors, into_gate: Irreps, columns: Tensor
+) -> None:
+    """Where connections of other layers are by species, a linear one is the same matrix for every species."""
+    name, features, between = f"{k}_self_connection_intro", settings.features[k], (len(settings.species),)
+    if settings.connections[k] == "nequip":
         flat = tensors.take(f"{name}.fc_tensor_product.weight", num_linear_weights(features, into_gate, between))
-        per_species = {
-            ir: matrix.permute(1, 0, 2) for ir, matrix in linear_matrices(flat, features, into_gate, between).items()
-        }
-        copy_matrices(layer.species_connection.weights, per_species, columns)
+        matrices = linear_matrices(flat, features, into_gate, between)
+        matrices = {ir: matrix.permute(1, 0, 2) for ir, matrix in matrices.items()}
+    else:
+        matrices, constant = _linear(tensors, name, features, into_gate, 0, None)
+        if bool(constant.any()):
+            raise ValueError(f"its {name} has biases, which SevenNet's self-connections do not have")
+        matrices = _times_fan_in(matrices)
+    if layer.linear_connection is not None:
+        copy_matrices(layer.linear_connection.weights, matrices, columns)
+    elif layer.species_connection is not None:
+        if settings.connections[k] == "linear":
+            # Ours divides by the root of the number of species, too.
+            matrices = {ir: matrix.expand(*between, -1, -1) * math.sqrt(*between) for ir, matrix in matrices.items()}
+        copy_matrices(layer.species_connection.weights, matrices, columns)
 
 
 def _channels(settings: SevenNetSettings, k: int, product: Irreps) -> list[Channel]:
@@ -180,8 +198,8 @@ def _sign(tensors: _Tensors, k: int, out: Irrep, source: Irrep, l2: int) -> floa
     if stored is None:
         return 1.0
     ours = clebsch_gordan(l1, l2, l3)
-    overlap = float((stored * ours).sum())
-    if stored.shape != ours.shape or abs(abs(overlap) - 1) > 1e-5:
+    overlap = float((stored * ours).sum()) if stored.shape == ours.shape else math.nan
+    if not abs(abs(overlap) - 1) < 1e-5:
         raise ValueError(f"its coupling coefficients of l = {l1}, {l2}, {l3} are not in e3nn's basis")
     return math.copysign(1.0, overlap)
 
