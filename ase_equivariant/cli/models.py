@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
 from ase_equivariant.cli.common import console
 from ase_equivariant.cli.info import info as info_of_file
 from ase_equivariant.io.cache import cache_folder, cached_model
-from ase_equivariant.io.catalog import CATALOG, KnownModel
+from ase_equivariant.io.catalog import CATALOG, KnownModel, known_model
 from ase_equivariant.io.foreign.importing import convert_file, importer_of
-from ase_equivariant.io.install import install, installed_files, save_exactly
+from ase_equivariant.io.install import install, installed_files, intact_files, save_exactly
 from ase_equivariant.io.model_file import read_header
-from ase_equivariant.io.registry import ModelNotFoundError, shipped_models
+from ase_equivariant.io.registry import ModelNotFoundError, check_modality, resolve, shipped_models
 
 models = typer.Typer(name="models", help="Universal models, and models of other packages.", no_args_is_help=True)
 
@@ -33,14 +34,16 @@ def list_models(as_json: JsonOption = False) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("name", "elements", "level of theory", "size", "licence", "from", "installed"):
-        number = heading in ("elements", "size")
-        table.add_column(heading, overflow="fold", justify="right" if number else "left", no_wrap=heading == "name")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("name", "installed", "elements", "size", "licence"):
+        table.add_column(heading, justify="right" if heading in ("elements", "size") else "left", no_wrap=True)
+    for heading in ("level of theory", "from"):
+        table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*(str(row[key]) for key in ("name", "elements", "level_of_theory")), _size(row["bytes"]),
-                      *(str(row[key]) for key in ("license", "from")), "yes" if row["installed"] else "no")  # fmt: skip
-    console.print(table)
+        here = "yes" if row["installed"] else "no"
+        table.add_row(row["name"], here, str(row["elements"]), _size(row["bytes"]), row["license"],
+                      row["level_of_theory"], row["from"])  # fmt: skip
+    (console if console.is_terminal else Console(width=160)).print(table)  # in a pipe, a line for each model
     console.print(f"cache: {cache_folder()}", soft_wrap=True)
 
 
@@ -53,10 +56,10 @@ def get(
     ] = None,
 ) -> None:
     """Fetch universal models, verify and convert them, and keep them in the cache."""
-    chosen = list(CATALOG.values()) if names == ["all"] else [_known(name) for name in names]
+    chosen = list(CATALOG.values()) if names == ["all"] else [_known(name)[0] for name in names]
     for model in chosen:
-        if given is None and installed_files(model):
-            console.print(f"{model.name}: installed already", soft_wrap=True)
+        if given is None and intact_files(model):
+            console.print(f"{model.name}: installed already, and whole", soft_wrap=True)
             continue
         files = _install(model, given)
         for file in files:
@@ -93,15 +96,18 @@ def info(
     if path.is_file():
         importer = None if path.suffix == ".safetensors" else importer_of(path)
         if importer is None:
-            info_of_file(model, as_json)
+            info_of_file(str(resolve(model, modal)), as_json)
         else:
             _print(_foreign(path, importer.__name__.rsplit(".", 1)[-1], modal), as_json)
         return
     if model in shipped_models():
-        info_of_file(model, as_json)
+        info_of_file(str(resolve(model, modal)), as_json)
         return
-    known = _known(model)
-    if installed_files(known) and (modal in known.modalities or not known.modalities):
+    known, named = _known(model)
+    modal = modal or named
+    if modal is not None:
+        check_modality(known, modal)
+    if installed_files(known) and (modal is not None or not known.modalities):
         info_of_file(str(cached_model(known.name, modal)), as_json)
         return
     _print(_universal(known) | known.card.model_dump(mode="json", exclude_defaults=True), as_json)
@@ -122,10 +128,11 @@ def _install(model: KnownModel, given: Path | None) -> list[Path]:
     return files
 
 
-def _known(name: str) -> KnownModel:
-    if name not in CATALOG:
+def _known(name: str) -> tuple[KnownModel, str | None]:
+    known = known_model(name)
+    if known is None:
         raise ModelNotFoundError(f"no universal model named {name!r}: choose from {', '.join(CATALOG)}")
-    return CATALOG[name]
+    return known
 
 
 def _universal(model: KnownModel) -> dict[str, Any]:
@@ -151,7 +158,7 @@ def _shipped(name: str, path: Path) -> dict[str, Any]:
         "modalities": {},
         "bytes": path.stat().st_size,
         "license": header.card.license,
-        "from": "shipped with this package",
+        "from": "this package",
         "sha256": header.sha256,
         "installed": True,
     }
@@ -186,4 +193,4 @@ def _print(rows: dict[str, Any], as_json: bool) -> None:
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
+    return f"{count / 1e6:.{1 if count < 1e7 else 0}f} MB"

@@ -24,5 +24,5 @@ def cached_model(name: str, modal: str | None = None) -> Path:
 
 
 def download_folder() -> Path:
-    """Where files are while they are fetched, and wheels that hold several models after."""
+    """Where the published files are, whole ones and parts of them: several models may be in one."""
     return cache_folder() / "downloads"

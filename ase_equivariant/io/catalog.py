@@ -59,12 +59,16 @@ class KnownModel:
         """Where it comes from, for people."""
         if isinstance(self.source, WheelMember):
             return f"{self.source.package} {self.source.version} wheel"
-        return self.source.url.split("/raw/")[0].removeprefix("https://github.com/") + " on GitHub"
+        return self.source.url.split("/raw/")[0].removeprefix("https://")
 
 
 _MP = "PBE(+U), Materials Project"
 _OMAT = "PBE(+U), OMat24"
 _MPTRJ = "MPtrj (1.58 million frames, Deng et al., Nat. Mach. Intell. 5, 1031 (2023))"
+
+
+_PARK = "Y. Park, J. Kim, S. Hwang, S. Han, J. Chem. Theory Comput. 20, 4857 (2024), arXiv:2402.03789"
+_KIM = "J. Kim et al., J. Am. Chem. Soc. 147, 1042 (2025), doi:10.1021/jacs.4c14455, arXiv:2409.07947"
 
 
 def _sevennet(
@@ -75,6 +79,7 @@ def _sevennet(
     data: str,
     theory: str = _MP,
     modalities: dict[str, str] | None = None,
+    citation: str = _PARK,
 ) -> KnownModel:
     source = WheelMember(
         package="sevenn",
@@ -91,7 +96,7 @@ def _sevennet(
         training_data=data,
         data_license="CC BY 4.0",
         license="MIT",
-        citation="Y. Park, J. Kim, S. Hwang, S. Han, J. Chem. Theory Comput. 20, 4857 (2024), arXiv:2402.03789",
+        citation=citation,
     )
     return KnownModel(name, source, card, modalities=modalities or {})
 
@@ -136,8 +141,8 @@ CATALOG: dict[str, KnownModel] = {
         _sevennet(
             "sevennet-mf-0", "SevenNet_MF_0", "checkpoint_sevennet_mf_0.pth",
             "81791329b37d445f46b531578c182c41792d98c7814222c9e5dde276402225fd",
-            f"{_MPTRJ}; r2SCAN data of the Materials Project", "PBE(+U) or r2SCAN, by modality",
-            {"PBE": _MP, "R2SCAN": "r2SCAN, Materials Project"},
+            "relaxations of crystals with PBE(+U) and with r2SCAN, Materials Project", "PBE(+U) or r2SCAN, by modality",
+            {"PBE": _MP, "R2SCAN": "r2SCAN, Materials Project"}, _KIM,
         ),
         _nequix(
             "nequix-mp-1", _FIRST, 2842366, "1647af8e627e1afa11e2bfadeab0797326513a521afd7dd01606a96f56783eee",
@@ -157,3 +162,19 @@ CATALOG: dict[str, KnownModel] = {
         ),
     )
 }  # fmt: skip
+
+
+def known_model(name: str) -> tuple[KnownModel, str | None] | None:
+    """The model of a name, with the level of theory if the name has one, as "sevennet-mf-0.PBE" does."""
+    if name in CATALOG:
+        return CATALOG[name], None
+    base, _, modal = name.rpartition(".")
+    model = CATALOG.get(base)
+    return (model, modal) if model is not None and modal in model.modalities else None
+
+
+def known_names() -> list[str]:
+    """Names that lead to one model: of a multi-fidelity model those with the level of theory."""
+    return [
+        f"{name}.{modal}" if modal else name for name, model in CATALOG.items() for modal in model.modalities or ("",)
+    ]

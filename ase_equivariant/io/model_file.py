@@ -160,7 +160,9 @@ def _read(path: str | Path, with_tensors: bool) -> tuple[dict[str, torch.Tensor]
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()} if with_tensors else {}  # noqa: SIM118
     except SafetensorError as error:
-        raise ModelFileError(f"{path}: not a whole safetensors file ({error}): it is truncated or damaged") from None
+        raise ModelFileError(
+            f"{path}: not a whole safetensors file ({error}): it is truncated or damaged, get it anew"
+        ) from None
     if _KEY not in metadata:
         raise ModelFileError(f"{path}: a safetensors file, but not a model of ase_equivariant (no header)")
     try:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ase_equivariant.io.cache import cached_model
-from ase_equivariant.io.catalog import CATALOG, KnownModel
+from ase_equivariant.io.catalog import KnownModel, known_model, known_names
 from ase_equivariant.io.foreign.importing import importer_of
 from ase_equivariant.io.install import install, installed_files
 
@@ -34,7 +34,8 @@ def resolve(model: str | Path, modal: str | None = None) -> Path:
     Parameters
     ----------
     model : str or Path
-        Name of a shipped or universal model, or path of a model file.
+        Name of a shipped or universal model, or path of a model file. "sevennet-mf-0.PBE" is
+        "sevennet-mf-0" with modal "PBE".
     modal : str, optional
         Level of theory of a multi-fidelity model.
 
@@ -48,9 +49,12 @@ def resolve(model: str | Path, modal: str | None = None) -> Path:
         If a universal model is not in the cache and cannot be fetched.
     """
     name, path = str(model), Path(model).expanduser()
-    universal = None if path.is_file() else CATALOG.get(name)
-    if universal is not None and name not in shipped_models():
-        return _universal(universal, modal)
+    known = None if path.is_file() or name in shipped_models() else known_model(name)
+    if known is not None:
+        universal, named = known
+        if named and modal not in (None, named):
+            raise ValueError(f"{name} names a level of theory: leave out modal={modal!r}")
+        return _universal(universal, modal or named)
     if modal is not None:
         raise ValueError(f"{name} has one level of theory: leave out modal={modal!r}")
     if path.is_file():
@@ -58,26 +62,39 @@ def resolve(model: str | Path, modal: str | None = None) -> Path:
     models = shipped_models()
     if name in models:
         return models[name]
-    near = difflib.get_close_matches(name, [*models, *CATALOG], n=1)
+    near = difflib.get_close_matches(name, [*models, *known_names()], n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ModelNotFoundError(
         f"no model named {name!r} and no such file; {hint}shipped models: {', '.join(models) or 'none'}; "
-        f"universal models: {', '.join(CATALOG)}"
+        f"universal models: {', '.join(known_names())}"
     )
 
 
-def _universal(model: KnownModel, modal: str | None) -> Path:
+def check_modality(model: KnownModel, modal: str | None) -> None:
+    """Check that ``modal`` chooses one level of theory of ``model``.
+
+    Raises
+    ------
+    ValueError
+        If it does not; names the choices.
+    """
     if (modal in model.modalities) if model.modalities else (modal is None):
-        if not installed_files(model):
-            megabytes = f"{model.source.size / 1e6:.0f} MB"
-            print(f"fetching {model.name} ({megabytes}, {model.origin}); this happens once", file=sys.stderr)
-            install(model)
-        return cached_model(model.name, modal)
+        return
     if not model.modalities:
         raise ValueError(f"{model.name} has one level of theory: leave out modal={modal!r}")
-    choices = " or ".join(f"modal={choice!r}" for choice in model.modalities)
     problem = "needs a level of theory" if modal is None else f"knows no modal={modal!r}"
-    raise ValueError(f"{model.name} {problem}: choose {choices}")
+    choices = " or ".join(f"modal={choice!r}" for choice in model.modalities)
+    names = " or ".join(f"{model.name}.{choice}" for choice in model.modalities)
+    raise ValueError(f"{model.name} {problem}: choose {choices}, or the name {names}")
+
+
+def _universal(model: KnownModel, modal: str | None) -> Path:
+    check_modality(model, modal)
+    if not installed_files(model):
+        megabytes = f"{model.source.size / 1e6:.0f} MB"
+        print(f"fetching {model.name} ({megabytes}, {model.origin}); this happens once", file=sys.stderr)
+        install(model)
+    return cached_model(model.name, modal)
 
 
 def _ours(path: Path) -> Path:

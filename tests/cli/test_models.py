@@ -1,5 +1,6 @@
 """``ase-equivariant models``: what there is, getting it, converting one's own."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from typer.testing import CliRunner
 
 from ase_equivariant import load_model
 from ase_equivariant.cli.main import app
+from ase_equivariant.io.catalog import CATALOG, KnownModel, WebFile
+from ase_equivariant.io.model_file import ModelCard
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 
@@ -45,6 +48,30 @@ def test_convert_and_info(tmp_path, monkeypatch):
     assert info["kind"] == "nequix"
     assert "sevenn 0.13.0" in run("info", "sevennet-0").output
     assert "RMSE" in run("info", "ethanol").output
+
+
+def test_get_from_a_file_and_again_after_damage(tmp_path, monkeypatch):
+    file = GOLDEN / "nequix_tiny_norm.nqx"
+    source = WebFile("http://127.0.0.1:9/x", file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest())
+    card = ModelCard(name="tiny", level_of_theory="PBE", license="MIT")
+    monkeypatch.setitem(CATALOG, "tiny", KnownModel("tiny", source, card, 4))
+    assert "tiny: " in run("get", "tiny", "--from", file).output
+    assert "installed already" in run("get", "tiny").output
+    (row,) = (row for row in json.loads(run("list", "--json").output) if row["name"] == "tiny")
+    assert row["installed"]
+    info = json.loads(run("info", "tiny", "--json").output)
+    assert info["card"]["training"]["source_sha256"] == source.sha256
+    with open(info["path"], "rb+") as stream:
+        stream.truncate(1000)
+    assert "--from FILE" in str(run("get", "tiny", ok=False).exception)  # there is nobody at this address
+    run("get", "tiny", "--from", file)
+    assert "installed already" in run("get", "tiny").output
+
+
+def test_levels_of_theory_are_named(tmp_path):
+    assert "choose modal='PBE'" in str(run("info", "sevennet-mf-0", "--modal", "LDA", ok=False).exception)
+    assert "leave out modal" in str(run("info", "si", "--modal", "PBE", ok=False).exception)
+    assert "r2SCAN" in run("info", "sevennet-mf-0.R2SCAN").output
 
 
 def test_slips_are_named(tmp_path):

@@ -1,21 +1,24 @@
 """Universal models get into the cache verified, converted and checked, from a file, a wheel or a server; never half."""
 
 import hashlib
+import os
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
+from file_server import serve_index, serving, write_wheel
 
 from ase_equivariant import EquivariantCalculator, load_model
-from ase_equivariant.io import catalog, registry
+from ase_equivariant.io import catalog, download, registry
 from ase_equivariant.io.cache import cache_folder, cached_model
 from ase_equivariant.io.catalog import CATALOG, KnownModel, WebFile, WheelMember
 from ase_equivariant.io.download import DownloadError
 from ase_equivariant.io.foreign.converted import ForeignModelError
-from ase_equivariant.io.install import install, installed_files
-from ase_equivariant.io.model_file import ModelCard
+from ase_equivariant.io.install import install, installed_files, intact_files, save_exactly
+from ase_equivariant.io.model_file import ModelCard, ModelFileError
 from ase_equivariant.io.registry import ModelNotFoundError, resolve
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
@@ -31,12 +34,16 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(download, "_PAUSE_SECONDS", 0.0)
+
+
 @pytest.fixture
 def wheel(tmp_path):
     path = tmp_path / "tiny-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name in ("species", "modal"):
-            archive.write(GOLDEN / f"sevennet_tiny_{name}.pth", f"tiny/{name}.pth")
+    names = ("species", "modal")
+    write_wheel(path, {f"tiny/{name}.pth": (GOLDEN / f"sevennet_tiny_{name}.pth").read_bytes() for name in names})
     return path
 
 
@@ -48,8 +55,18 @@ def in_wheel(wheel, name, **more):
 
 @pytest.fixture
 def nequix():
+    return nequix_at("http://127.0.0.1:9")
+
+
+@pytest.fixture
+def server():
+    with serving((GOLDEN / "nequix_tiny_norm.nqx").read_bytes()) as made:
+        yield made
+
+
+def nequix_at(address):
     file = GOLDEN / "nequix_tiny_norm.nqx"
-    source = WebFile("http://127.0.0.1:9/nequix_tiny_norm.nqx", file.stat().st_size, sha256(file))
+    source = WebFile(f"{address}/nequix_tiny_norm.nqx", file.stat().st_size, sha256(file))
     return KnownModel("tiny-nequix", source, ModelCard(name="tiny-nequix", level_of_theory="PBE"), 4)
 
 
@@ -80,8 +97,13 @@ def test_each_level_of_theory_is_a_file(wheel, monkeypatch):
     assert pbe.model_sha256 != scan.model_sha256
     with pytest.raises(ValueError, match=r"needs a level of theory: choose modal='pbe' or modal='scan'"):
         EquivariantCalculator(model.name)
-    with pytest.raises(ValueError, match=r"knows no modal='PBE': choose modal='pbe'"):
+    with pytest.raises(ValueError, match=r"knows no modal='PBE': choose modal='pbe'.*or the name tiny-modal.pbe"):
         EquivariantCalculator(model.name, modal="PBE")
+    assert EquivariantCalculator("tiny-modal.scan").model_sha256 == scan.model_sha256
+    with pytest.raises(ValueError, match=r"tiny-modal\.scan names a level of theory: leave out modal='pbe'"):
+        EquivariantCalculator("tiny-modal.scan", modal="pbe")
+    with pytest.raises(ModelNotFoundError, match=r"did you mean 'tiny-modal\.scan'"):
+        EquivariantCalculator("tiny-modal.scam")
 
 
 def test_modal_of_a_model_that_has_none_is_refused(small_potential):
@@ -108,7 +130,8 @@ def test_other_files_are_refused_and_leave_nothing(nequix, wheel, cache, tmp_pat
 
 def test_an_unreachable_host_says_what_to_do(nequix):
     with pytest.raises(
-        DownloadError, match=r"cannot fetch http://127.*run: ase-equivariant models get tiny-nequix --from FILE"
+        DownloadError,
+        match=r"127\.0\.0\.1 cannot be reached \(Connection refused\); .* models get tiny-nequix --from FILE",
     ):
         install(nequix)
 
@@ -120,25 +143,108 @@ def test_a_conversion_that_fails_leaves_nothing(wheel, cache):
     assert not list(cache.rglob("*.safetensors*"))
 
 
-AT_ONCE = """
-import sys, hashlib
-from pathlib import Path
+def test_from_a_server(server, cache):
+    model = nequix_at(server.url)
+    assert install(model) == install(model) == [cached_model("tiny-nequix")]
+    assert len(server.asked) == 1
+    (published,) = (cache / "downloads").iterdir()
+    cached_model("tiny-nequix").unlink()
+    assert install(model) == [cached_model("tiny-nequix")]
+    assert len(server.asked) == 1  # the published file is still there
+    cached_model("tiny-nequix").unlink()
+    published.write_bytes(published.read_bytes()[:-100])
+    assert install(model) == [cached_model("tiny-nequix")]
+    assert len(server.asked) == 2  # … and is taken only if it is whole
+
+
+def test_from_a_package_index(server, wheel, monkeypatch):
+    for name, value in serve_index(server, wheel).items():
+        monkeypatch.setenv(name, value)
+    for name, modalities in (("species", {}), ("modal", {"pbe": "PBE"})):
+        install(in_wheel(wheel, name, modalities=modalities))
+    assert [path for path, _ in server.asked].count(f"/files/{wheel.name}") == 1  # one wheel holds both
+    assert load_model(cached_model("tiny-modal", "pbe")).card.level_of_theory == "PBE"
+
+
+def test_a_damaged_model_is_made_anew(server):
+    model = nequix_at(server.url)
+    (file,) = install(model)
+    whole = file.read_bytes()
+    for damaged in (whole[:-100], whole[:-1] + bytes([whole[-1] ^ 1])):
+        file.write_bytes(damaged)
+        assert installed_files(model) == [file]
+        assert intact_files(model) == []
+        assert install(model) == intact_files(model) == [file]
+
+
+def test_a_file_that_fails_its_check_replaces_nothing(small_potential, tmp_path, monkeypatch):
+    target = tmp_path / "mine.safetensors"
+    save_exactly(target, small_potential, ModelCard(name="good"))
+    whole = target.read_bytes()
+
+    def refuse(path):
+        raise ModelFileError("not what it was")
+
+    monkeypatch.setattr("ase_equivariant.io.install.load_model", refuse)
+    with pytest.raises(ModelFileError, match="not what it was"):
+        save_exactly(target, small_potential, ModelCard(name="bad"))
+    assert target.read_bytes() == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.safetensors"]
+
+
+def test_a_cache_that_cannot_be_written_is_named(nequix, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ASE_EQUIVARIANT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DownloadError, match=r"the cache .*file cannot be written .*: set ASE_EQUIVARIANT_CACHE to"):
+        install(nequix)
+
+
+PROCESS = """
+import sys
 from ase_equivariant.io.catalog import KnownModel, WebFile
 from ase_equivariant.io.install import install
 from ase_equivariant.io.model_file import ModelCard
-file = Path(sys.argv[1])
-source = WebFile("http://127.0.0.1:9/x", file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest())
-print(install(KnownModel("tiny", source, ModelCard(name="tiny")), file)[0])
+url, size, sha256 = sys.argv[1:]
+print(install(KnownModel("tiny", WebFile(url, int(size), sha256), ModelCard(name="tiny")))[0])
 """
 
 
-def test_processes_that_install_at_once_do_no_harm():
-    command = [sys.executable, "-c", AT_ONCE, str(GOLDEN / "nequix_tiny_norm.nqx")]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+def start_installing(server):
+    source = nequix_at(server.url).source
+    command = [sys.executable, "-c", PROCESS, source.url, str(source.size), source.sha256]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def test_processes_that_install_at_once_fetch_once_and_do_no_harm(server):
+    server.pause = 0.3
+    processes = [start_installing(server) for _ in range(3)]
     outputs = {process.communicate(timeout=300)[0].strip() for process in processes}
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert outputs == {str(cached_model("tiny"))}
+    assert len(server.asked) == 1
     load_model(cached_model("tiny"))
+
+
+def test_a_process_that_is_killed_leaves_what_came_and_no_lock(server, cache):
+    server.content = server.content + bytes(200_000)  # what follows the model is left alone
+    source = WebFile(f"{server.url}/x", len(server.content), hashlib.sha256(server.content).hexdigest())
+    server.pause = 0.2
+    command = [sys.executable, "-c", PROCESS, source.url, str(source.size), source.sha256]
+    process = subprocess.Popen(command)
+    end = time.monotonic() + 120
+    while not (parts := [p for p in cache.glob("downloads/*.part") if p.stat().st_size > 0]):
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    came = parts[0].stat().st_size
+    assert 0 < came < source.size
+    server.pause = 0.0
+    (file,) = install(KnownModel("tiny", source, ModelCard(name="tiny")))
+    load_model(file)
+    assert server.asked == [("/x", None), ("/x", f"bytes={came}-")]
+    assert [path.read_bytes() for path in cache.glob("downloads/*")] == [server.content]
 
 
 def test_names_lead_to_the_cache(nequix, monkeypatch):
