@@ -15,7 +15,8 @@ from ase_equivariant.cli.common import console
 from ase_equivariant.cli.info import info as info_of_file
 from ase_equivariant.io.cache import cache_folder, cached_model
 from ase_equivariant.io.catalog import CATALOG, KnownModel, known_model
-from ase_equivariant.io.foreign.importing import convert_file, importer_of
+from ase_equivariant.io.file_kind import is_safetensors, name_of_model
+from ase_equivariant.io.foreign.importing import convert_file, find_importer
 from ase_equivariant.io.install import install, installed_files, intact_files, save_exactly
 from ase_equivariant.io.model_file import read_header
 from ase_equivariant.io.registry import ModelNotFoundError, check_modality, resolve, shipped_models
@@ -69,12 +70,17 @@ def get(
 @models.command()
 def convert(
     file: Annotated[Path, typer.Argument(help="Model file of SevenNet, Nequix or NequIP.")],
-    output: Annotated[Path | None, typer.Option(help="Where to; default NAME.safetensors in this folder.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File or folder; default NAME.safetensors, here.")] = None,
     modal: ModalOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
 ) -> None:
     """Convert a model of another package to a model file. Nothing of that package is needed, or run."""
-    target = output or Path(f"{file.stem}{f'.{modal}' if modal else ''}.safetensors")
+    find_importer(file)
+    target = Path(f"{name_of_model(file)}{f'.{modal}' if modal else ''}.safetensors")
+    if output is not None:
+        target = output / target if output.is_dir() else output
+    if target.exists() and target.samefile(file):
+        raise FileExistsError(f"{target} is the file to be converted: choose another name for --output")
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists: replace it with --overwrite")
     converted = convert_file(file, modal=modal)
@@ -93,17 +99,15 @@ def info(
 ) -> None:
     """Say what a model is and where it comes from, without fetching it."""
     path = Path(model).expanduser()
-    if path.is_file():
-        importer = None if path.suffix == ".safetensors" else importer_of(path)
-        if importer is None:
-            info_of_file(str(resolve(model, modal)), as_json)
-        else:
-            _print(_foreign(path, importer.__name__.rsplit(".", 1)[-1], modal), as_json)
+    if path.is_file() and path.suffix != ".safetensors" and not is_safetensors(path):
+        importer = find_importer(path)
+        _print(_foreign(path, importer.__name__.rsplit(".", 1)[-1], modal), as_json)
         return
-    if model in shipped_models():
+    found = None if path.is_file() or model in shipped_models() else known_model(model)
+    if found is None:
         info_of_file(str(resolve(model, modal)), as_json)
         return
-    known, named = _known(model)
+    known, named = found
     modal = modal or named
     if modal is not None:
         check_modality(known, modal)

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from ase_equivariant.config import Config, ConfigError
 from ase_equivariant.io.atomic import atomic_path
+from ase_equivariant.io.file_kind import is_safetensors, what_else
 from ase_equivariant.io.golden import Golden, GoldenMismatchError, check_golden, make_golden
 from ase_equivariant.potential.potential import Potential, PotentialConfig
 
@@ -155,6 +156,8 @@ def _read(path: str | Path, with_tensors: bool) -> tuple[dict[str, torch.Tensor]
     """The tensors (or none) and the header, which is valid JSON."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"no model file at {path}")
+    if not is_safetensors(Path(path)) and (known := what_else(Path(path))):
+        raise ModelFileError(f"{path}: not a model file: {known}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ase_equivariant.io.cache import cached_model
 from ase_equivariant.io.catalog import KnownModel, known_model, known_names
-from ase_equivariant.io.foreign.importing import importer_of
+from ase_equivariant.io.file_kind import is_safetensors
+from ase_equivariant.io.foreign.importing import find_importer
 from ase_equivariant.io.install import install, installed_files
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -62,6 +63,8 @@ def resolve(model: str | Path, modal: str | None = None) -> Path:
     models = shipped_models()
     if name in models:
         return models[name]
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name the model file in it")
     near = difflib.get_close_matches(name, [*models, *known_names()], n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ModelNotFoundError(
@@ -98,9 +101,9 @@ def _universal(model: KnownModel, modal: str | None) -> Path:
 
 
 def _ours(path: Path) -> Path:
-    """``path``, unless it is a file of another package that has to be converted first."""
-    importer = None if path.suffix == ".safetensors" else importer_of(path)
-    if importer is not None:
+    """``path``, unless it is a file of another package that has to be converted first, or of another kind."""
+    if not (path.suffix == ".safetensors" or is_safetensors(path)):
+        importer = find_importer(path)
         kind = importer.__name__.rsplit(".", 1)[-1]
         raise ValueError(f"{path} is a model of another package ({kind}): run ase-equivariant models convert {path}")
     return path

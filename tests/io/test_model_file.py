@@ -175,7 +175,7 @@ def test_truncated_file(keep, model_file, tmp_path):
     size = keep if isinstance(keep, int) else int(keep * len(whole))
     path = tmp_path / "cut.safetensors"
     path.write_bytes(whole[:size])
-    assert_refused(path, "truncated or damaged")
+    assert_refused(path, "truncated or damaged" if size else "it is empty, get it anew")
 
 
 def test_file_with_something_behind_it(model_file, tmp_path):
@@ -262,11 +262,20 @@ def test_plain_safetensors_file(tmp_path):
     assert_refused(path, "a safetensors file, but not a model of ase_equivariant")
 
 
-@pytest.mark.parametrize("content", [b"", b"cutoff = 5.0\n", b"PK\x03\x04" + bytes(300)], ids=["empty", "text", "zip"])
-def test_other_file(content, tmp_path):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "not a model file: it is empty"),
+        (b"cutoff = 5.0\n", "not a model file: it is a text file"),
+        (b"PK\x03\x04" + bytes(300), "not a model file: it is truncated"),
+        (bytes(300), "not a whole safetensors file"),
+    ],
+    ids=["empty", "text", "zip", "zeros"],
+)
+def test_other_file(content, words, tmp_path):
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
-    assert_refused(path, "not a whole safetensors file")
+    assert_refused(path, words)
 
 
 def test_pickle_is_not_opened(tmp_path):

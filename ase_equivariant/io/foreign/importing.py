@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
+from ase_equivariant.io.file_kind import is_safetensors, what_else
 from ase_equivariant.io.foreign import IMPORTERS
 from ase_equivariant.io.foreign.converted import Converted, ForeignModelError
 from ase_equivariant.io.foreign.safe_pickle import UnsafePickleError
@@ -16,14 +18,16 @@ def importer_of(path: Path) -> ModuleType | None:
     return next((importer for importer in IMPORTERS if importer.recognizes(path)), None)
 
 
-def convert_file(path: Path, *, modal: str | None = None) -> Converted:
-    """Read a foreign model file, of whatever kind it is.
+def find_importer(path: Path) -> ModuleType:
+    """The importer of the file at ``path``.
 
     Raises
     ------
-    FileNotFoundError, ForeignModelError
-        If there is no such file, no importer recognizes it, or it cannot be represented.
+    FileNotFoundError, IsADirectoryError, ForeignModelError
+        If there is no such file, or no importer recognizes it; says what else it is, if that is known.
     """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name the model file in it")
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}")
     importer = importer_of(path)
@@ -31,20 +35,32 @@ def convert_file(path: Path, *, modal: str | None = None) -> Converted:
         kinds = ", ".join(importer.__name__.rsplit(".", 1)[-1] for importer in IMPORTERS)
         message = f"{path} is not a model file of any kind that can be converted ({kinds})"
         raise ForeignModelError(": ".join(filter(None, (message, _problem(path)))))
-    converted: Converted = importer.convert(path, modal=modal)
+    return importer
+
+
+def convert_file(path: Path, *, modal: str | None = None) -> Converted:
+    """Read a foreign model file, of whatever kind it is.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, ForeignModelError
+        If there is no such file, no importer recognizes it, or it cannot be represented.
+    """
+    converted: Converted = find_importer(path).convert(path, modal=modal)
     return converted
 
 
 def _problem(path: Path) -> str:
-    """What is wrong with a file that is PyTorch's by its first bytes; empty for others."""
-    with open(path, "rb") as file:
-        if file.read(2) not in (b"PK", b"\x80\x02"):  # a zip archive, and what PyTorch wrote before
-            return ""
+    """What is wrong with a file that no importer recognizes; empty if nothing is known of it."""
+    if is_safetensors(path):
+        return "it is a safetensors file, and models of this package are used as they are"
+    if not zipfile.is_zipfile(path):
+        return what_else(path)
     try:
         with TorchArchive(path) as archive:
             if archive.is_program:
-                return "it is a compiled TorchScript program, convert the checkpoint that it was made of"
+                return "it is a compiled program, convert the checkpoint that it was made of"
             archive.load()
     except UnsafePickleError as error:
         return str(error)
-    return ""
+    return "it is a PyTorch file with something else in it"

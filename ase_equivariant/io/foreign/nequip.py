@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ase_equivariant.config import ConfigError
+from ase_equivariant.io.file_kind import name_of_model
 from ase_equivariant.io.foreign import nequip_package
 from ase_equivariant.io.foreign.converted import Converted, ForeignModelError
 from ase_equivariant.io.foreign.nequip_settings import NequIPSettings, settings_of_builder
@@ -85,9 +86,8 @@ def convert(path: Path, *, modal: str | None = None) -> Converted:
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         # Whatever a damaged or made-up file has in the place of what nequip writes.
         raise ForeignModelError(f"{path}: not arranged as nequip arranges its files: {error!r}") from None
-    name = Path(path).name.removesuffix(".ckpt").removesuffix(".nequip.zip")
     card = ModelCard(
-        name=name,
+        name=name_of_model(path),
         description=f"converted from the NequIP {'package' if entry else 'checkpoint'} {Path(path).name}",
         citation="Batzner et al., Nat. Commun. 13, 2453 (2022); Tan et al., arXiv:2504.16068",
         reference_energies=dict(zip(potential.species, potential.scaling.shift.tolist(), strict=True)),

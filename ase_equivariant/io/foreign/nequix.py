@@ -31,6 +31,7 @@ from torch import Tensor
 from ase_equivariant.architectures import NequIPConfig
 from ase_equivariant.architectures.nequip import NequIPLayer
 from ase_equivariant.config import Config, ConfigError
+from ase_equivariant.io.file_kind import name_of_model
 from ase_equivariant.io.foreign.converted import Converted, ForeignModelError
 from ase_equivariant.io.foreign.nequix_layer import Read, fill_layer
 from ase_equivariant.io.foreign.npy_stream import NpyStreamError, read_float_array, read_json_line
@@ -130,7 +131,7 @@ def convert(path: Path, *, modal: str | None = None) -> Converted:
     except (NpyStreamError, ConfigError) as error:
         raise ForeignModelError(f"{path}: not a Nequix model that can be read: {error}") from None
     card = ModelCard(
-        name=Path(path).stem,
+        name=name_of_model(path),
         description=f"converted from the Nequix file {Path(path).name}",
         citation="T. Koker, M. Kotak, T. Smidt, arXiv:2508.16067",
         reference_energies=dict(zip(config.species, atomic.tolist(), strict=True)),

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from ase_equivariant.config import ConfigError
+from ase_equivariant.io.file_kind import name_of_model
 from ase_equivariant.io.foreign.converted import Converted, ForeignModelError
 from ase_equivariant.io.foreign.safe_pickle import UnsafePickleError
 from ase_equivariant.io.foreign.sevennet_settings import SevenNetSettings
@@ -85,7 +86,7 @@ def convert(path: Path, *, modal: str | None = None) -> Converted:
         raise ForeignModelError(f"{path}: not a SevenNet model that can be read: {_first_line(error)}") from None
     epoch = checkpoint.get("epoch")
     card = ModelCard(
-        name=f"{Path(path).stem}-{modal}" if modal else Path(path).stem,
+        name=f"{name_of_model(path)}-{modal}" if modal else name_of_model(path),
         description=f"converted from the SevenNet checkpoint {Path(path).name}"
         + (f", modality {modal}" if modal else ""),
         citation="Y. Park, J. Kim, S. Hwang, S. Han, J. Chem. Theory Comput. 20, 4857 (2024)",

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ase_equivariant.io.file_kind import what_else
 from ase_equivariant.io.foreign.safe_pickle import Named, UnsafePickleError, read_pickle
 
 _STORAGES = {
@@ -61,7 +62,8 @@ class TorchArchive:
         try:
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, ValueError) as error:
-            raise UnsafePickleError(f"not a zip archive: {_what_else(path) or error}") from None
+            known = what_else(path) if path.is_file() else ""
+            raise UnsafePickleError(f"not a zip archive: {known or error}") from None
         self._bytes_left = _BYTES_PER_BYTE * path.stat().st_size + _BYTES_BESIDES
         self._entries = {info.filename: info for info in self._zip.infolist()}
         self._root = next(iter(self._entries), "").partition("/")[0]
@@ -78,8 +80,10 @@ class TorchArchive:
 
     @property
     def is_program(self) -> bool:
-        """Whether it is of TorchScript: compiled code and its data."""
-        return any(name.startswith(f"{self._root}/code/") for name in self._entries)
+        """Whether it is of TorchScript or AOTInductor: compiled code and its data."""
+        return any(
+            name.startswith((f"{self._root}/code/", f"{self._root}/data/aotinductor/")) for name in self._entries
+        )
 
     def read(self, entry: str) -> bytes:
         """Content of an entry.
@@ -115,20 +119,6 @@ class TorchArchive:
             raise UnsafePickleError("its numbers are not little-endian")
         tensors = _Tensors(self)
         return read_pickle(content, tensors.functions, tensors.storage)
-
-
-def _what_else(path: Path) -> str:
-    """What a file without a zip's directory, which comes last, looks like."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(14)
-    except OSError:
-        return ""
-    if start.startswith(b"PK\x03\x04"):
-        return "it is truncated, get it anew"
-    if start[2:] == b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19":  # a number that torch.save began with
-        return "it is in PyTorch's format before version 1.6, save it anew with a newer one"
-    return "it is a bare pickle" if start.startswith(b"\x80") else ""
 
 
 class _Storage(NamedTuple):

@@ -283,7 +283,7 @@ def test_files_of_other_kinds_are_named(tmp_path):
     (tmp_path / "short.pth").write_bytes((GOLDEN / "sevennet_tiny_species.pth").read_bytes()[:-100])
     for name, words in {
         "old": "PyTorch's format before version 1.6, save it anew",
-        "program": "a compiled TorchScript program, convert the checkpoint",
+        "program": "a compiled program, convert the checkpoint",
         "bare": "a bare pickle",
         "short": "truncated, get it anew",
     }.items():
