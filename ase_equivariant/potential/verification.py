@@ -11,9 +11,10 @@ from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.potential.frozen import FrozenPotential
 from ase_equivariant.potential.potential import Potential, Prediction
 
-# Allowed deviation from float64: absolute, and relative to the largest value of its kind.
+# Allowed deviation from float64: absolute, and relative to the largest value of its kind. Atoms that almost touch, with
+# forces of tens of eV/Å, are where cubic tables are at their worst: 2e-5 of the force at 0.75 Å.
 _ALLOWED = {
-    torch.float32: {"energies": (2e-5, 1e-5), "forces": (1e-4, 1e-5), "virials": (5e-4, 1e-5)},
+    torch.float32: {"energies": (2e-5, 3e-5), "forces": (1e-4, 3e-5), "virials": (5e-4, 3e-5)},
     torch.float64: {"energies": (1e-8, 1e-11), "forces": (1e-7, 1e-9), "virials": (5e-7, 1e-9)},
 }
 
