@@ -17,8 +17,8 @@ LAYERS = {
     "cli": 7,
     "__init__": 8,
 }  # fmt: skip
-# kernels speak irreps; both are at the bottom
-SAME_LAYER = {("kernels", "irreps"), ("ase_plugin", "calculator")}
+# kernels speak irreps, both are at the bottom; plots draw what recipes return
+SAME_LAYER = {("kernels", "irreps"), ("ase_plugin", "calculator"), ("plotting", "recipes")}
 OPTIONAL = ("torch.utils.tensorboard", "ase_equivariant.training.fit")
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -153,7 +153,7 @@ class _Run:
         if state is not None:
             self._restore_atoms(state)
         elif not atoms.has("momenta"):
-            _draw_velocities(atoms, settings.temperature_K, self.rng)
+            draw_velocities(atoms, settings.temperature_K, self.rng)
         self._check(*self._evaluate())  # fail before the old files are touched
         self.columns = LOG_COLUMNS + (CELL_COLUMNS if _has_stress(atoms) else ())
         self.dynamics = build_dynamics(atoms, settings, self.rng)
@@ -334,7 +334,8 @@ def _has_stress(atoms: Atoms) -> bool:
     return True
 
 
-def _draw_velocities(atoms: Atoms, temperature_K: float, rng: np.random.Generator) -> None:
+def draw_velocities(atoms: Atoms, temperature_K: float, rng: np.random.Generator) -> None:
+    """Maxwell and Boltzmann's velocities, without drift, and without rotation for a molecule."""
     thermalize_momenta(atoms, temperature_K=temperature_K, rng=rng)
     if len(atoms) > 1 and not atoms.constraints:
         Stationary(atoms)

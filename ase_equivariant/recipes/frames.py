@@ -1,0 +1,108 @@
+"""Frames of a trajectory as arrays: times, velocities, positions that go on across periodic boundaries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms, units
+
+# Of a lattice vector: beyond half of it, a step and the way around cannot be told apart.
+_LONGEST_STEP = 0.4
+
+
+def check_frames(frames: Sequence[Atoms], at_least: int = 1) -> None:
+    """Refuse frames that are no trajectory.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than ``at_least``, or the atoms differ between frames.
+    """
+    if len(frames) < at_least:
+        raise ValueError(f"{len(frames)} frames: at least {at_least} are needed")
+    for k, frame in enumerate(frames):
+        if not np.array_equal(frame.numbers, frames[0].numbers):
+            raise ValueError(f"frame {k} holds {frame.symbols}, frame 0 {frames[0].symbols}: give frames of one run")
+
+
+def interval_fs(frames: Sequence[Atoms], given: float | None = None) -> float:
+    """Time between frames in fs: as given, or from ``info["time_fs"]``, which our MD writes.
+
+    Raises
+    ------
+    ValueError
+        If it is neither given nor written, not positive, or not the same throughout.
+    """
+    if given is not None:
+        if not given > 0:
+            raise ValueError(f"interval = {given} fs: the time between frames is above 0")
+        return given
+    check_frames(frames, 2)
+    times = np.array([frame.info.get("time_fs", np.nan) for frame in frames], dtype=float)
+    if np.isnan(times).any():
+        raise ValueError("the frames do not say their time (info['time_fs']): give the time between frames in fs")
+    steps = np.diff(times)
+    if not steps[0] > 0 or np.abs(steps - steps[0]).max() > 1e-3 * steps[0]:
+        raise ValueError(f"frames are {steps.min():g} to {steps.max():g} fs apart: give frames at equal intervals")
+    return float(steps.mean())
+
+
+def velocities(frames: Sequence[Atoms]) -> np.ndarray:
+    """(frames, N, 3) in Å/fs.
+
+    Raises
+    ------
+    ValueError
+        If a frame has no momenta.
+    """
+    check_frames(frames)
+    missing = next((k for k, frame in enumerate(frames) if not frame.has("momenta")), None)
+    if missing is not None:
+        raise ValueError(f"frame {missing} has no momenta: write velocities with the trajectory (our MD does)")
+    return np.stack([frame.get_velocities() for frame in frames]) * units.fs
+
+
+def unwrapped_positions(frames: Sequence[Atoms]) -> np.ndarray:
+    """Positions in Å, (frames, N, 3), as if atoms that left the cell on one side had not come back on the other.
+
+    Displacements between frames are the shortest ones in the later frame's cell, which keeps diffusion right where
+    the cell changes.
+
+    Raises
+    ------
+    ValueError
+        If an atom moves so far between frames that its way cannot be told.
+
+    References
+    ----------
+    von Bülow, Bullerjahn and Hummer, J. Chem. Phys. 153, 021101 (2020).
+    """
+    check_frames(frames)
+    if not frames[0].pbc.any():
+        return np.stack([frame.positions for frame in frames])
+    pbc = frames[0].pbc
+    result = np.empty((len(frames), len(frames[0]), 3))
+    result[0] = frames[0].positions
+    before = _wrapped(frames[0])
+    for k in range(1, len(frames)):
+        cell = frames[k].cell.complete()
+        now = _wrapped(frames[k])
+        steps = cell.scaled_positions(now - before)
+        steps[:, pbc] -= np.rint(steps[:, pbc])
+        longest = np.abs(steps[:, pbc]).max(initial=0.0)
+        if longest > _LONGEST_STEP:
+            raise ValueError(
+                f"an atom moves by {longest:.2f} of a lattice vector from frame {k - 1} to frame {k}: "
+                "its way cannot be told, give frames at shorter intervals"
+            )
+        result[k] = result[k - 1] + cell.cartesian_positions(steps)
+        before = now
+    return result
+
+
+def _wrapped(frame: Atoms) -> np.ndarray:
+    cell = frame.cell.complete()
+    fractional = cell.scaled_positions(frame.positions)
+    fractional[:, frame.pbc] %= 1.0
+    return cell.cartesian_positions(fractional)

@@ -1,0 +1,178 @@
+"""Phonons of crystals by finite displacements, with phonopy (an optional dependency)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.cell import Cell
+
+_MIN_LENGTH_A = 10.0
+_QUIET = {"show_drift": False}
+
+
+@dataclass(frozen=True)
+class PhononResult:
+    """Harmonic vibrations of a crystal; imaginary frequencies are negative.
+
+    Attributes
+    ----------
+    supercell : tuple of 3 int
+        In which atoms were displaced.
+    gamma_THz : ndarray
+        (3 N,) frequencies at Γ, of the N atoms of the primitive cell, ascending.
+    special_THz : dict of str to ndarray
+        (3 N,) by special point of the band path.
+    path, bands_THz : ndarray
+        (points,) position along the band path in 1/Å, and (points, 3 N) frequencies.
+    tick_positions, tick_labels : ndarray, list of str
+        Special points along the path.
+    dos_THz, dos_per_THz : ndarray
+        (n,) frequencies and density of states; its integral is 3 N.
+    temperature_K : ndarray
+        (t,) of what follows, by primitive cell.
+    free_energy_eV, entropy_eV_per_K, heat_capacity_eV_per_K : ndarray
+        (t,) Helmholtz free energy of the vibrations with their zero-point energy, entropy, heat capacity C_V.
+    """
+
+    supercell: tuple[int, int, int]
+    gamma_THz: np.ndarray
+    special_THz: dict[str, np.ndarray]
+    path: np.ndarray
+    bands_THz: np.ndarray
+    tick_positions: np.ndarray
+    tick_labels: list[str]
+    dos_THz: np.ndarray
+    dos_per_THz: np.ndarray
+    temperature_K: np.ndarray
+    free_energy_eV: np.ndarray
+    entropy_eV_per_K: np.ndarray
+    heat_capacity_eV_per_K: np.ndarray
+
+    @property
+    def lowest_THz(self) -> float:
+        """Lowest frequency along the path: clearly negative means that the crystal is not at a minimum."""
+        return float(self.bands_THz.min())
+
+
+def phonons(
+    atoms: Atoms,
+    supercell: Sequence[int] | None = None,
+    *,
+    displacement_A: float = 0.01,
+    path: str | None = None,
+    points: int = 200,
+    mesh: float = 100.0,
+    temperatures_K: Sequence[float] = tuple(range(0, 1001, 50)),
+) -> PhononResult:
+    """Band structure, density of states and thermal properties of a relaxed crystal.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        Unit cell, relaxed, with a calculator (float64); not changed.
+    supercell : sequence of 3 int, optional
+        Repetitions of it; default the smallest with edges of 10 Å.
+    displacement_A : float
+        Of one atom at a time.
+    path : str, optional
+        Band path in ASE's notation, such as "GXWKGL"; default that of the lattice.
+    points : int
+        Along the path.
+    mesh : float
+        Å, resolution of the mesh of the density of states (phonopy's length).
+    temperatures_K : sequence of float
+        Of the thermal properties.
+
+    Raises
+    ------
+    ImportError
+        If phonopy is not installed.
+    ValueError
+        If the atoms are no crystal with a calculator, or are not relaxed.
+
+    References
+    ----------
+    Togo, J. Phys. Soc. Jpn. 92, 012001 (2023).
+    """
+    repeats = tuple(int(n) for n in supercell) if supercell is not None else default_supercell(atoms)
+    solver = _force_constants(atoms, repeats, displacement_A)
+    primitive = Cell(solver.primitive.cell)
+    band = primitive.bandpath(path, npoints=points)
+    axis, ticks, labels = band.get_linear_kpoint_axis()
+    special = {name: _at(solver, [q])[0] for name, q in band.special_points.items()}
+    gamma = special["G"] if "G" in special else _at(solver, [np.zeros(3)])[0]
+    solver.run_mesh(mesh)
+    dos = solver.run_total_dos()
+    thermal = solver.run_thermal_properties(
+        temperatures=np.asarray(temperatures_K, dtype=float), exclude_gamma_acoustic=True
+    )
+    units_of = import_module("phonopy.physical_units").get_physical_units()
+    joule = units_of.EvTokJmol * 1000  # J/mol of 1 eV
+    return PhononResult(
+        (repeats[0], repeats[1], repeats[2]),
+        gamma,
+        special,
+        axis,
+        _at(solver, band.kpts),
+        ticks,
+        labels,
+        np.array(dos.frequency_points),
+        np.array(dos.dos),
+        np.array(thermal.temperatures),
+        np.array(thermal.free_energy) / units_of.EvTokJmol,
+        np.array(thermal.entropy) / joule,
+        np.array(thermal.heat_capacity) / joule,
+    )
+
+
+def default_supercell(atoms: Atoms) -> tuple[int, int, int]:
+    """Repetitions that make every edge at least 10 Å."""
+    a, b, c = (max(1, int(np.ceil(_MIN_LENGTH_A / length))) for length in atoms.cell.lengths())
+    return a, b, c
+
+
+def _force_constants(atoms: Atoms, repeats: tuple[int, ...], displacement_A: float) -> Any:
+    """A phonopy object with symmetric force constants."""
+    if find_spec("phonopy") is None:
+        raise ImportError("phonons need phonopy: pip install 'ase-equivariant[phonons]'")
+    if atoms.calc is None or not atoms.pbc.all() or atoms.cell.rank < 3:
+        raise ValueError("phonons need a crystal, periodic in all directions, with a calculator")
+    if len(repeats) != 3 or min(repeats) < 1 or not displacement_A > 0:
+        raise ValueError(f"supercell = {repeats}, displacement_A = {displacement_A}: use three numbers > 0, and > 0")
+    largest = np.abs(atoms.get_forces()).max()
+    if largest > 0.01:
+        raise ValueError(f"a force of {largest:.3g} eV/Å is left: relax the crystal first, to 0.001 eV/Å or better")
+    structure = import_module("phonopy.structure.atoms")
+    unit_cell = structure.PhonopyAtoms(
+        symbols=atoms.get_chemical_symbols(),
+        cell=atoms.cell.array,
+        scaled_positions=atoms.get_scaled_positions(),
+        masses=atoms.get_masses(),
+    )
+    primitive = import_module("phonopy.structure.cells").guess_primitive_matrix(unit_cell)
+    if np.isclose(np.linalg.det(primitive), 1.0):
+        primitive = np.eye(3)  # the user's own axes
+    solver = import_module("phonopy").Phonopy(unit_cell, np.diag(repeats), primitive_matrix=primitive)
+    solver.generate_displacements(distance=displacement_A)
+    solver.forces = [_forces(atoms, cell) for cell in solver.supercells_with_displacements]
+    solver.produce_force_constants(**_QUIET)
+    solver.symmetrize_force_constants(**_QUIET)
+    return solver
+
+
+def _forces(atoms: Atoms, cell: Any) -> np.ndarray:
+    displaced = Atoms(cell.symbols, cell=cell.cell, scaled_positions=cell.scaled_positions, pbc=True)
+    displaced.calc = atoms.calc
+    forces = displaced.get_forces()
+    return forces - forces.mean(axis=0)
+
+
+def _at(solver: Any, points: Any) -> np.ndarray:
+    """(points, 3 N) frequencies in THz."""
+    return np.array(solver.run_qpoints(np.asarray(points, dtype=float)).frequencies)

@@ -1,0 +1,125 @@
+"""Vibrational density of states from the velocities of a trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from scipy.fft import irfft, next_fast_len, rfft
+
+from ase_equivariant.recipes.frames import check_frames, interval_fs, velocities
+
+PER_CM_PER_THZ = 33.35640951981521
+
+
+@dataclass(frozen=True)
+class VibrationalSpectrum:
+    """Density of vibrational states.
+
+    Attributes
+    ----------
+    frequency_THz : ndarray
+        (n,) from 0 to the largest that the frames resolve.
+    dos_per_THz : ndarray
+        (n,) its integral is 1.
+    partials_per_THz : dict of str to ndarray
+        By element; they add up to ``dos_per_THz``.
+    resolution_THz : float
+        Width at half height of a vibration that never loses its phase.
+    """
+
+    frequency_THz: np.ndarray
+    dos_per_THz: np.ndarray
+    partials_per_THz: dict[str, np.ndarray]
+    resolution_THz: float
+
+    @property
+    def frequency_per_cm(self) -> np.ndarray:
+        """Wave numbers, 1/cm."""
+        return self.frequency_THz * PER_CM_PER_THZ
+
+
+def autocorrelation(signal: np.ndarray, lags: int | None = None) -> np.ndarray:
+    """Mean over time origins of x(t) x(t + lag), by Wiener and Khinchin's theorem.
+
+    Parameters
+    ----------
+    signal : ndarray
+        (frames, …) real; padded with zeros, so that its end does not meet its beginning.
+    lags : int, optional
+        How many, from 0 on; default all.
+
+    Returns
+    -------
+    ndarray
+        (lags, …)
+    """
+    frames = len(signal)
+    size = next_fast_len(2 * frames, real=True)
+    spectrum = rfft(signal, size, axis=0)
+    sums = irfft(np.abs(spectrum) ** 2, size, axis=0)[: lags or frames]
+    origins = frames - np.arange(len(sums))
+    return sums / origins.reshape(-1, *[1] * (signal.ndim - 1))
+
+
+def vibrational_spectrum(
+    frames: Sequence[Atoms],
+    interval: float | None = None,
+    resolution_THz: float = 0.3,
+    mass_weighted: bool = True,
+) -> VibrationalSpectrum:
+    """Fourier transform of the velocity autocorrelation, cut off smoothly by a Hann window.
+
+    Parameters
+    ----------
+    frames : sequence of Atoms
+        With momenta, at equal intervals; vibrations faster than half a period per frame appear at wrong frequencies.
+    interval : float, optional
+        fs between frames; default what the frames say.
+    resolution_THz : float
+        Width of the peaks; 0.3 THz is 10/cm. Trajectories are to be several times longer than its inverse.
+    mass_weighted : bool
+        Weights by mass give each degree of freedom the same area at equilibrium; without, light atoms dominate.
+
+    Raises
+    ------
+    ValueError
+        If there are too few frames for the resolution, no momenta, or no times.
+
+    References
+    ----------
+    Dickey and Paskin, Phys. Rev. 188, 1407 (1969).
+    """
+    check_frames(frames, 2)
+    step = interval_fs(frames, interval)
+    # A Hann window that ends at lag T has a transform with full width at half maximum 1/T.
+    lags = round(1000 / (resolution_THz * step)) if resolution_THz > 0 else 0
+    if not 2 <= lags <= len(frames):
+        raise ValueError(
+            f"a resolution of {resolution_THz} THz needs {1 / max(resolution_THz, 1e-9):.3g} ps of trajectory, these "
+            f"{len(frames)} frames are {len(frames) * step / 1000:.3g} ps: give more frames or a coarser resolution"
+        )
+    speed = velocities(frames)
+    masses = frames[0].get_masses()
+    symbols = np.array(frames[0].get_chemical_symbols())
+    correlations = {str(element): np.zeros(lags) for element in dict.fromkeys(symbols)}
+    for atom, (mass, symbol) in enumerate(zip(masses, symbols, strict=True)):
+        weight = mass if mass_weighted else 1.0
+        correlations[symbol] += weight * autocorrelation(speed[:, atom], lags).sum(axis=-1)
+    start = sum(correlation[0] for correlation in correlations.values())
+    if not start > 0:
+        raise ValueError("nothing moves in these frames: there are no vibrations")
+    window = np.cos(np.pi * np.arange(lags) / (2 * lags)) ** 2
+    partials = {symbol: _cosine_transform(window * c / start, step) for symbol, c in correlations.items()}
+    frequency = np.linspace(0, 500 / step, len(next(iter(partials.values()))))
+    return VibrationalSpectrum(frequency, sum(partials.values(), np.zeros(len(frequency))), partials, resolution_THz)
+
+
+def _cosine_transform(correlation: np.ndarray, step: float) -> np.ndarray:
+    """4 ∫ C cos(2πνt) dt over lags from 0, in 1/THz, with zeros behind for a smooth curve."""
+    size = next_fast_len(8 * len(correlation), real=True)
+    size += size % 2
+    spectrum = 2 * rfft(correlation, size).real - correlation[0]
+    return spectrum * 2 * step / 1000

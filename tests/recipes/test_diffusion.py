@@ -1,0 +1,68 @@
+"""Diffusion of walkers whose coefficient is known."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from ase_equivariant.recipes.diffusion import diffusion, finite_size_correction_cm2_per_s, mean_squared_displacement
+
+STEP_FS = 10.0
+
+
+def frames_of(positions, symbols, cell=12.0):
+    made = []
+    for k, r in enumerate(positions):
+        frame = Atoms(symbols, positions=r, cell=[cell] * 3, pbc=True)
+        frame.wrap()
+        frame.info["time_fs"] = STEP_FS * k
+        made.append(frame)
+    return made
+
+
+def test_fft_is_the_direct_sum():
+    positions = np.cumsum(np.random.default_rng(0).normal(size=(50, 3, 3)), axis=0) + 1000.0
+    direct = [np.square(positions[lag:] - positions[: 50 - lag]).sum(axis=-1).mean() for lag in range(50)]
+    np.testing.assert_allclose(mean_squared_displacement(positions), direct, rtol=1e-9, atol=1e-9)
+
+
+def test_brownian_walkers_across_boundaries():
+    rng = np.random.default_rng(1)
+    sigma = {"Li": 0.3, "S": 0.05}  # Å per step and direction
+    scale = np.array([sigma["Li"]] * 40 + [sigma["S"]] * 40)[None, :, None]
+    positions = np.cumsum(rng.normal(size=(2000, 80, 3)) * scale, axis=0)
+    frames = frames_of(positions, "Li40S40")
+    for element, width in sigma.items():
+        found = diffusion(frames, element, remove_drift=False)
+        expected = width**2 / (2 * STEP_FS * 1e-3) * 1e-4  # σ²/2τ, in cm²/s
+        assert found.diffusion_cm2_per_s == pytest.approx(expected, abs=4 * found.error_cm2_per_s)
+        assert found.error_cm2_per_s < 0.1 * expected
+        assert found.exponent == pytest.approx(1.0, abs=0.1)
+        assert found.elements == element
+
+
+def test_drift_is_no_diffusion():
+    """All atoms fly together: ballistic as they are, at rest without their centre of mass."""
+    flight = 0.02 * np.arange(400)[:, None, None] * np.ones((1, 6, 3))
+    positions = flight + np.random.default_rng(2).uniform(0, 12, size=(1, 6, 3))
+    frames = frames_of(positions, "Li3S3")
+    ballistic = diffusion(frames, remove_drift=False)
+    assert ballistic.exponent == pytest.approx(2.0, abs=1e-6)
+    np.testing.assert_allclose(ballistic.msd_A2, 3 * (0.02 * np.arange(400)) ** 2, atol=1e-8)
+    assert abs(diffusion(frames).diffusion_cm2_per_s) < 1e-12
+
+
+def test_finite_size_correction():
+    """Water: 298 K, 0.89 mPa s, 64 molecules in 12.42 Å: 2.837297 · 1.380649e-23 · 298 / (6π · 8.9e-4 · 12.42e-10)."""
+    assert finite_size_correction_cm2_per_s(298.0, 0.89, 12.42) == pytest.approx(5.602e-6, rel=1e-3)
+    with pytest.raises(ValueError, match="above 0"):
+        finite_size_correction_cm2_per_s(298.0, 0.0, 12.42)
+
+
+def test_what_makes_no_sense_is_refused():
+    frames = frames_of(np.zeros((60, 2, 3)), "LiS")
+    with pytest.raises(ValueError, match="no Cl in LiS"):
+        diffusion(frames, "Cl")
+    with pytest.raises(ValueError, match="blocks of 10 frames"):
+        diffusion(frames[:20])
+    with pytest.raises(ValueError, match="fit_ps"):
+        diffusion(frames, fit_ps=(0.1, 5.0))

@@ -1,0 +1,103 @@
+"""Phonons against a chain solved by hand, ASE's own phonons, and the classical limit."""
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.emt import EMT
+from ase.phonons import Phonons
+
+from ase_equivariant.recipes import phonons as module
+from ase_equivariant.recipes.phonons import default_supercell, phonons
+from ase_equivariant.recipes.relax import relax
+
+pytest.importorskip("phonopy")
+SPRING, LENGTH, SIDE = 5.0, 2.0, 9.0
+
+
+class Chain(Calculator):
+    """Springs along x between neighbours of a periodic chain; each atom tied softly in y and z."""
+
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012
+    tie = 0.7
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        x, length = self.atoms.positions, self.atoms.cell[0, 0]
+        order = np.argsort(x[:, 0] % length)
+        gaps = (np.roll(x[order, 0], -1) - x[order, 0]) % length - LENGTH
+        forces = np.zeros_like(x)
+        forces[order, 0] = SPRING * (gaps - np.roll(gaps, 1))
+        sideways = (x[:, 1:] + SIDE / 2) % SIDE - SIDE / 2
+        forces[:, 1:] = -self.tie * sideways
+        self.results = {"energy": 0.5 * SPRING * (gaps**2).sum(), "forces": forces - forces.mean(axis=0)}
+
+
+def test_diatomic_chain():
+    """Along the chain ω² = k (1/m + 1/M) ± k √((1/m + 1/M)² − 4 sin²(q a / 2) / (m M))."""
+    atoms = Atoms("NaCl", positions=[[0, 0, 0], [LENGTH, 0, 0]], cell=[2 * LENGTH, SIDE, SIDE], pbc=True)
+    atoms.calc = Chain()
+    m, M = atoms.get_masses()
+    # Z is along the axis that differs
+    found = phonons(atoms, (8, 1, 1), path="GZ", points=9)
+    to_THz = 1000 * units.fs / (2 * np.pi)
+    for k in (0, 2, 4, 6, 8):  # those that the supercell of 8 knows exactly
+        sine = np.sin(np.pi * 0.5 * k / 8)
+        root = np.sqrt((1 / m + 1 / M) ** 2 - 4 * sine**2 / (m * M))
+        for squared in (1 / m + 1 / M - root, 1 / m + 1 / M + root):
+            expected = to_THz * np.sqrt(max(SPRING * squared, 0.0))
+            assert np.abs(found.bands_THz[k] - expected).min() < 2e-3, (k, expected)
+
+
+@pytest.fixture(scope="module")
+def copper():
+    atoms = bulk("Cu", a=3.6)
+    atoms.calc = EMT()
+    relax(atoms, cell=True, fmax=1e-6)
+    return atoms, phonons(atoms, (4, 4, 4))
+
+
+def test_copper_as_with_ase(copper, tmp_path):
+    atoms, found = copper
+    own = Phonons(atoms, EMT(), supercell=(4, 4, 4), delta=0.01, name=str(tmp_path / "phonon"))
+    own.run()
+    own.read(acoustic=True)
+    points = atoms.cell.bandpath("GXL", npoints=3).special_points
+    energies = own.band_structure([points["X"], points["L"]], verbose=False)
+    planck = units._hplanck / units._e * 1e12  # eV per THz
+    for name, expected in zip("XL", energies / planck, strict=True):
+        np.testing.assert_allclose(found.special_THz[name], np.sort(expected), rtol=3e-3)
+
+
+def test_sums_and_limits(copper):
+    _, found = copper
+    np.testing.assert_allclose(found.gamma_THz, 0.0, atol=1e-5)
+    assert found.lowest_THz > -1e-3
+    assert np.trapezoid(found.dos_per_THz, found.dos_THz) == pytest.approx(3.0, rel=0.01)
+    assert found.heat_capacity_eV_per_K[-1] == pytest.approx(3 * units.kB, rel=0.01)  # Dulong and Petit
+    assert found.heat_capacity_eV_per_K[0] == pytest.approx(0.0, abs=1e-12)
+    # S = −dF/dT
+    slope = -np.gradient(found.free_energy_eV, found.temperature_K)
+    np.testing.assert_allclose(slope[5:-1], found.entropy_eV_per_K[5:-1], rtol=0.02)
+    assert found.tick_labels[0] == "G"
+    assert len(found.path) == len(found.bands_THz)
+
+
+def test_what_has_none_is_refused(monkeypatch):
+    with pytest.raises(ValueError, match="need a crystal"):
+        phonons(molecule("H2O"), (1, 1, 1))
+    atoms = Atoms("NaCl", positions=[[0, 0, 0], [LENGTH + 0.1, 0, 0]], cell=[2 * LENGTH, SIDE, SIDE], pbc=True)
+    atoms.calc = Chain()
+    with pytest.raises(ValueError, match="relax the crystal first"):
+        phonons(atoms, (1, 1, 1))
+    with pytest.raises(ValueError, match="three numbers"):
+        phonons(atoms, (0, 1, 1))
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"ase-equivariant\[phonons\]"):
+        phonons(atoms, (1, 1, 1))
+
+
+def test_default_supercell_has_edges_of_10_A():
+    assert default_supercell(bulk("Cu", a=3.6, cubic=True)) == (3, 3, 3)
+    assert default_supercell(Atoms("H", cell=[12, 10, 4.9], pbc=True)) == (1, 1, 3)

@@ -1,0 +1,88 @@
+"""Spectra of oscillators whose frequencies are known."""
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+
+from ase_equivariant.recipes.vibrations import PER_CM_PER_THZ, autocorrelation, vibrational_spectrum
+
+
+def oscillators(frequencies_THz, amplitudes=None, symbols="HC", step=2.0, frames=4000):
+    time = step * np.arange(frames)
+    atoms = []
+    for t in time:
+        frame = Atoms(symbols[: len(frequencies_THz)], positions=3.0 * np.eye(3)[: len(frequencies_THz)])
+        speeds = [
+            (1.0 if amplitudes is None else amplitudes[k]) * np.cos(2 * np.pi * f * t / 1000 + k)
+            for k, f in enumerate(frequencies_THz)
+        ]
+        frame.set_velocities(np.outer(speeds, [0.6, 0.8, 0.0]) * 0.01 / units.fs)
+        frame.info["time_fs"] = t
+        atoms.append(frame)
+    return atoms
+
+
+def test_autocorrelation_is_the_direct_sum():
+    signal = np.random.default_rng(0).normal(size=(37, 2, 3))
+    direct = [np.mean(signal[: 37 - lag] * signal[lag:], axis=0) for lag in range(37)]
+    np.testing.assert_allclose(autocorrelation(signal), direct, atol=1e-12)
+    np.testing.assert_allclose(autocorrelation(signal, 5), direct[:5], atol=1e-12)
+
+
+def test_peaks_are_at_the_frequencies_with_the_width_asked_for():
+    found = vibrational_spectrum(oscillators((90.0, 31.7)), resolution_THz=0.5)
+    for symbol, frequency in (("H", 90.0), ("C", 31.7)):
+        part = found.partials_per_THz[symbol]
+        assert found.frequency_THz[part.argmax()] == pytest.approx(frequency, abs=0.05)
+        assert (part > part.max() / 2).sum() * found.frequency_THz[1] == pytest.approx(0.5, abs=0.07)
+    assert found.frequency_per_cm[-1] == pytest.approx(250 * PER_CM_PER_THZ)
+
+
+def test_area_is_one_and_divides_by_kinetic_energy():
+    """Equal amplitudes of velocity: with masses as weights carbon has 12 times hydrogen's area, without as much."""
+    frames = oscillators((90.0, 31.7))
+    masses = frames[0].get_masses()
+    for weighted, share in ((True, masses[0] / masses.sum()), (False, 0.5)):
+        found = vibrational_spectrum(frames, mass_weighted=weighted)
+        width = found.frequency_THz[1]
+        assert np.trapezoid(found.dos_per_THz, dx=width) == pytest.approx(1.0, abs=1e-6)
+        assert np.trapezoid(found.partials_per_THz["H"], dx=width) == pytest.approx(share, rel=2e-3)
+        np.testing.assert_allclose(sum(found.partials_per_THz.values()), found.dos_per_THz, atol=1e-12)
+
+
+def test_diatomic_molecule_in_a_simulation():
+    """Velocity Verlet of two masses on a spring: the mode has the reduced mass, translation is at zero."""
+    spring, bond, step = 30.0, 1.2, 0.5
+    atoms = Atoms("HO", positions=[[0, 0, 0], [0, 0, bond]])
+    masses, dt = atoms.get_masses(), step * units.fs
+    velocity = np.array([[0, 0, 0.05], [0, 0, -0.05 * masses[0] / masses[1]]])
+    frames = []
+
+    def forces(r):
+        stretch = r[1] - r[0]
+        length = np.linalg.norm(stretch)
+        pull = spring * (length - bond) * stretch / length
+        return np.array([pull, -pull])
+
+    positions = atoms.positions.copy()
+    for k in range(6000):
+        frame = Atoms("HO", positions=positions)
+        frame.set_velocities(velocity)
+        frame.info["time_fs"] = k * step
+        frames.append(frame)
+        velocity = velocity + 0.5 * dt * forces(positions) / masses[:, None]
+        positions = positions + dt * velocity
+        velocity = velocity + 0.5 * dt * forces(positions) / masses[:, None]
+    found = vibrational_spectrum(frames, resolution_THz=1.0)
+    reduced = masses.prod() / masses.sum()
+    expected = np.sqrt(spring / reduced) / (2 * np.pi) * units.fs * 1000  # THz
+    # Verlet's own frequency is higher by (ω Δt)² / 24.
+    shift = (2 * np.pi * expected * step / 1000) ** 2 / 24
+    assert found.frequency_THz[found.dos_per_THz.argmax()] == pytest.approx(expected * (1 + shift), rel=1e-3)
+
+
+def test_what_cannot_be_resolved_is_refused():
+    with pytest.raises(ValueError, match=r"a resolution of 0\.3 THz needs 3\.33 ps"):
+        vibrational_spectrum(oscillators((31.7,), frames=100))
+    with pytest.raises(ValueError, match="nothing moves"):
+        vibrational_spectrum(oscillators((31.7,), amplitudes=(0.0,), frames=2000))
