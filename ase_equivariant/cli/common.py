@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,14 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import read
 from rich.console import Console
+from rich.table import Table
+
+from ase_equivariant.calculator import EquivariantCalculator
+from ase_equivariant.recipes.relax import relax
 
 console = Console()
 
+FileArgument = Annotated[str, typer.Argument(help="Structure: any file ASE reads, molecule:NAME or bulk:NAME.")]
 ModelArgument = Annotated[str, typer.Argument(help="Name of a shipped model, or path of a model file.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")]
 DtypeOption = Annotated[str | None, typer.Option(help="float32 or float64 instead of the command's own choice.")]
@@ -44,3 +50,50 @@ def read_structure(source: str) -> tuple[str, Atoms]:
     if not isinstance(atoms, Atoms):
         raise ValueError(f"{source}: holds no single structure")
     return path.name.split(".")[0], atoms
+
+
+def result_files(folder: Path, name: str, kind: str, overwrite: bool) -> tuple[Path, Path]:
+    """Paths NAME.KIND.json and .png for numbers and picture.
+
+    Raises
+    ------
+    FileExistsError
+        If one is there and is not to be replaced.
+    """
+    files = folder / f"{name}.{kind}.json", folder / f"{name}.{kind}.png"
+    present = [path for path in files if path.exists()]
+    if present and not overwrite:
+        raise FileExistsError(f"{present[0]} exists: replace it with --overwrite")
+    return files
+
+
+def relaxed_crystal(model: str, atoms: Atoms, device: str, dtype: str | None) -> None:
+    """Give ``atoms`` the model as calculator and relax them with their cell, in place.
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        If they are no crystal, or do not relax.
+    """
+    if not atoms.pbc.all() or atoms.cell.rank < 3:
+        raise ValueError(f"{atoms.symbols} is not periodic in all directions: this command is for crystals")
+    atoms.calc = EquivariantCalculator(model, device=device, dtype=dtype, preset="phonon")
+    with console.status("relaxing"):
+        result = relax(atoms, cell=True, fmax=1e-4)
+    if not result.converged:
+        raise RuntimeError(
+            f"the crystal does not relax to 1e-4 eV/Å (largest force {result.max_force:.2g} eV/Å): "
+            "relax it with `ase-equivariant relax --cell` and look at what happens"
+        )
+    lengths, angles = (" ".join(f"{x:.4f}" for x in row) for row in (atoms.cell.lengths(), atoms.cell.angles()))
+    console.print(f"relaxed in {result.steps} steps: cell {lengths} Å, {angles}°", soft_wrap=True)
+
+
+def number_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], title: str = "") -> Table:
+    """A table whose first column is text and the others are numbers."""
+    table = Table(box=None, pad_edge=False, title=title or None, title_justify="left")
+    for k, column in enumerate(columns):
+        table.add_column(column, justify="right" if k else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -9,15 +9,19 @@ from rich.console import Console
 from rich.text import Text
 
 from ase_equivariant import __version__
+from ase_equivariant.cli.analyse import analyse
 from ase_equivariant.cli.data import data
+from ase_equivariant.cli.elastic import elastic
 from ase_equivariant.cli.evaluate import evaluate
 from ase_equivariant.cli.info import info
 from ase_equivariant.cli.md import md
 from ase_equivariant.cli.models import models
+from ase_equivariant.cli.phonons import phonons
 from ase_equivariant.cli.relax import relax
+from ase_equivariant.cli.torsion import torsion
 from ase_equivariant.cli.train import train
 
-COMMANDS = (train, evaluate, md, relax, info)
+COMMANDS = (train, evaluate, md, relax, analyse, elastic, phonons, torsion, info)
 
 app = typer.Typer(
     name="ase-equivariant",

@@ -15,7 +15,10 @@ def plot_spectrum(found: VibrationalSpectrum, ax: Axes) -> Axes:
         for symbol, part in found.partials_per_THz.items():
             ax.plot(per_cm, part / PER_CM_PER_THZ, lw=0.8, label=symbol)
         ax.legend(loc="best", frameon=False)
-    occupied = per_cm[found.dos_per_THz > 1e-3 * found.dos_per_THz.max()]
+    occupied = per_cm[found.dos_per_THz > 1e-2 * found.dos_per_THz.max()]
     ax.set(xlabel="wave number (1/cm)", ylabel="density of states (cm)", xlim=(0, 1.05 * occupied.max()))
-    ax.set_ylim(0, None)
+    # Rotation and diffusion pile up at zero, and would leave nothing to be seen of vibrations.
+    vibrations = found.dos_per_THz[per_cm > 100.0].max(initial=0.0) / PER_CM_PER_THZ
+    highest = found.dos_per_THz.max() / PER_CM_PER_THZ
+    ax.set_ylim(0, 1.2 * vibrations if 0 < 2 * vibrations < highest else None)
     return ax

@@ -107,9 +107,13 @@ def diffusion(
     Raises
     ------
     ValueError
-        If there are too few frames, or no such atoms.
+        If there are too few frames, no such atoms, or no periodic directions.
     """
     check_frames(frames, 2)
+    if not frames[0].pbc.any():
+        raise ValueError(
+            "diffusion is of atoms in periodic cells: a molecule on its own turns, and its atoms go nowhere"
+        )
     step = interval_fs(frames, interval) / 1000
     chosen, label = _choose(frames[0], elements)
     length = len(frames) // blocks if blocks > 1 else 0

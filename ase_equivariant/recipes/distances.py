@@ -121,7 +121,7 @@ def radial_distribution(
     frames : sequence of Atoms
         Periodic in all directions; the cell may change.
     r_max : float, optional
-        Å, default half the smallest height of the cells; beyond it, atoms see their own images.
+        Å, default :func:`default_range_A`. Beyond half a cell's height, atoms see their own images.
     bins : int, optional
         Default one for each 0.02 Å.
 
@@ -137,7 +137,7 @@ def radial_distribution(
     check_frames(frames)
     if not all(frame.pbc.all() and frame.cell.rank == 3 for frame in frames):
         raise ValueError("g(r) needs cells that are periodic in all directions: molecules have distance_distribution")
-    r_max = min(_half_height(frame) for frame in frames) if r_max is None else r_max
+    r_max = default_range_A(frames) if r_max is None else r_max
     bins = max(1, round(r_max / 0.02)) if bins is None else bins
     edges = _edges(r_max, bins)
     elements, kinds = np.unique(frames[0].get_chemical_symbols(), return_inverse=True)
@@ -174,6 +174,11 @@ def _edges(r_max: float, bins: int) -> np.ndarray:
 
 def _middles(edges: np.ndarray) -> np.ndarray:
     return (edges[1:] + edges[:-1]) / 2
+
+
+def default_range_A(frames: Sequence[Atoms]) -> float:
+    """Half the smallest height of the cells, but 6 Å at least, so that small cells of crystals show neighbours."""
+    return max(6.0, min(_half_height(frame) for frame in frames))
 
 
 def _half_height(frame: Atoms) -> float:

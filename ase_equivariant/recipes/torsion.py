@@ -47,7 +47,7 @@ class TorsionScan:
 def torsion_scan(
     atoms: Atoms,
     indices: Sequence[int],
-    angles_deg: Sequence[float] | None = None,
+    angles_deg: Sequence[float] | np.ndarray | None = None,
     *,
     fmax: float = 0.01,
     steps: int = 200,

@@ -69,6 +69,7 @@ def vibrational_spectrum(
     interval: float | None = None,
     resolution_THz: float = 0.3,
     mass_weighted: bool = True,
+    remove_drift: bool = True,
 ) -> VibrationalSpectrum:
     """Fourier transform of the velocity autocorrelation, cut off smoothly by a Hann window.
 
@@ -82,6 +83,8 @@ def vibrational_spectrum(
         Width of the peaks; 0.3 THz is 10/cm. Trajectories are to be several times longer than its inverse.
     mass_weighted : bool
         Weights by mass give each degree of freedom the same area at equilibrium; without, light atoms dominate.
+    remove_drift : bool
+        Whether to subtract the motion of the centre of mass. The rotation of a molecule stays, below 100/cm.
 
     Raises
     ------
@@ -103,6 +106,8 @@ def vibrational_spectrum(
         )
     speed = velocities(frames)
     masses = frames[0].get_masses()
+    if remove_drift and len(masses) > 1:
+        speed = speed - (np.einsum("tnx,n->tx", speed, masses) / masses.sum())[:, None]
     symbols = np.array(frames[0].get_chemical_symbols())
     correlations = {str(element): np.zeros(lags) for element in dict.fromkeys(symbols)}
     for atom, (mass, symbol) in enumerate(zip(masses, symbols, strict=True)):

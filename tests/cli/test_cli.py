@@ -95,3 +95,51 @@ def test_an_error_is_one_line(arguments, words, tmp_path):
 
 def test_debug_shows_the_traceback():
     assert "Traceback" in run_process("--debug", "info", "ethanl").stderr
+
+
+def test_crystals(tmp_path):
+    pytest.importorskip("phonopy")
+    result = run("elastic", "si", "bulk:Si", "--output-dir", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "bulk modulus" in result.output
+    stiffness = json.loads((tmp_path / "Si.elastic.json").read_text())["elastic"]["C_GPa"]
+    assert stiffness[0][0] > stiffness[0][1] > 0
+    result = run("phonons", "si", "bulk:Si", "--supercell", "2", "2", "2", "--path", "GX", "--output-dir", tmp_path)
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "Si.phonons.json").read_text())["phonons"]
+    assert 14 < found["gamma_THz"][-1] < 16
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"Si.{k}.{e}" for k in ("elastic", "phonons") for e in ("json", "png")
+    }
+    assert isinstance(run("elastic", "si", "bulk:Si", "--output-dir", tmp_path).exception, FileExistsError)
+    assert "for crystals" in str(run("elastic", "ethanol", "molecule:CH3CH2OH", "--output-dir", tmp_path).exception)
+
+
+def test_torsion(tmp_path):
+    words = ("molecule:CH3CH2OH", *"0123", "--step", 120, "--fmax", 0.05, "--output-dir", tmp_path)
+    result = run("torsion", "ethanol", *words)
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "CH3CH2OH.torsion.json").read_text())["torsion"]
+    assert found["angles_deg"] == [0, 120, 240, 360]
+    assert len(read(tmp_path / "CH3CH2OH.torsion.extxyz", ":")) == 4
+
+
+def test_analyse(tmp_path):
+    steps = ("--steps", 120, "--interval", 4, "--output-dir", tmp_path)
+    assert run("md", "ethanol", "molecule:CH3CH2OH", *steps).exit_code == 0
+    where = ("--output-dir", tmp_path, "--overwrite")
+    result = run("analyse", tmp_path / "CH3CH2OH.md.extxyz", "--resolution", 1000, *where)
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "CH3CH2OH.analysis.json").read_text())
+    assert set(found) == {"trajectory", "num_frames", "distances", "vibrations"}
+    assert found["num_frames"] == 31
+    assert run("md", "si", "bulk:Si", *steps).exit_code == 0
+    words = ("--rdf", "--diffusion", "--element", "Si", "--discard-ps", 0.008, *where)
+    result = run("analyse", tmp_path / "Si.md.extxyz", *words)
+    assert "blocks of 10 frames" in str(result.exception)  # too few for an error
+    result = run("analyse", tmp_path / "Si.md.extxyz", "--rdf", "--discard-ps", 0.008, *where)
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "Si.analysis.json").read_text())
+    assert found["num_frames"] == 27
+    assert max(found["radial_distribution"]["partials"]["Si-Si"]) > 1
+    assert isinstance(run("analyse", tmp_path / "nowhere.xyz").exception, FileNotFoundError)

@@ -64,5 +64,7 @@ def test_what_makes_no_sense_is_refused():
         diffusion(frames, "Cl")
     with pytest.raises(ValueError, match="blocks of 10 frames"):
         diffusion(frames[:20])
+    with pytest.raises(ValueError, match="in periodic cells"):
+        diffusion([Atoms("He")] * 60)
     with pytest.raises(ValueError, match="fit_ps"):
         diffusion(frames, fit_ps=(0.1, 5.0))

@@ -38,10 +38,11 @@ def test_coordination_of_a_crystal():
 
 
 def test_default_range_is_half_the_smallest_height():
-    cell = np.array([[10.0, 0, 0], [8.0, 6, 0], [0, 0, 10.0]])
+    """That of a skewed cell lies across its longest side; small cells show 6 Å."""
+    cell = np.array([[30.0, 0, 0], [20.0, 18, 0], [0, 0, 30.0]])
     atoms = Atoms("Ar2", positions=[[0, 0, 0], [3, 1, 0]], cell=cell, pbc=True)
-    found = radial_distribution([atoms])
-    assert found.r_A[-1] + 0.01 == pytest.approx(6 * 10 * 10 / (10 * 10) / 2, abs=0.02)
+    assert radial_distribution([atoms]).r_A[-1] + 0.01 == pytest.approx(9.0, abs=0.02)
+    assert radial_distribution([bulk("Cu", a=3.6)]).r_A[-1] + 0.01 == pytest.approx(6.0, abs=0.02)
 
 
 def test_rigid_molecule_has_its_distances():

@@ -1,0 +1,103 @@
+"""``ase-equivariant analyse``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from ase import Atoms
+from ase.io import read
+from matplotlib.axes import Axes
+
+from ase_equivariant.cli.common import OutputOption, OverwriteOption, console, number_table, result_files
+from ase_equivariant.io.results import write_json
+from ase_equivariant.plotting.diffusion import plot_displacement
+from ase_equivariant.plotting.distances import plot_distances, plot_radial_distribution
+from ase_equivariant.plotting.figure import new_figure, save_figure
+from ase_equivariant.plotting.vibrations import plot_spectrum
+from ase_equivariant.recipes.diffusion import Diffusion, diffusion
+from ase_equivariant.recipes.distances import RadialDistribution, distance_distribution, radial_distribution
+from ase_equivariant.recipes.frames import interval_fs
+from ase_equivariant.recipes.vibrations import PER_CM_PER_THZ, VibrationalSpectrum, vibrational_spectrum
+
+
+def analyse(
+    trajectory: Annotated[Path, typer.Argument(help="Frames: any file ASE reads, such as NAME.md.extxyz of md.")],
+    rdf: Annotated[bool, typer.Option("--rdf", help="Radial distributions; of a molecule, all distances.")] = False,
+    vdos: Annotated[bool, typer.Option("--vdos", help="Vibrational density of states.")] = False,
+    diffuse: Annotated[bool, typer.Option("--diffusion", help="Mean squared displacement, diffusion.")] = False,
+    elements: Annotated[
+        list[str] | None, typer.Option("--element", help="Whose diffusion, as often as needed; default all.")
+    ] = None,
+    discard_ps: Annotated[float, typer.Option(help="Left out at the beginning, ps.")] = 0.0,
+    resolution: Annotated[float, typer.Option(help="Width of vibrational peaks, 1/cm.")] = 10.0,
+    frame_fs: Annotated[float | None, typer.Option(help="Time between frames, fs, if the file does not say.")] = None,
+    output_dir: OutputOption = Path("."),
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Distances, vibrations and diffusion along a trajectory; those asked for, or distances and vibrations."""
+    if not (rdf or vdos or diffuse):
+        rdf = vdos = True
+    frames = _read_frames(trajectory)
+    numbers, picture = result_files(output_dir, trajectory.name.split(".")[0], "analysis", overwrite)
+    if discard_ps > 0:
+        frames = frames[round(1000 * discard_ps / interval_fs(frames, frame_fs)) :]
+    panels: list[Callable[[Axes], Axes]] = []
+    found: dict[str, Any] = {"trajectory": str(trajectory), "num_frames": len(frames)}
+    if rdf and frames and frames[0].pbc.all():
+        found["radial_distribution"] = radial = radial_distribution(frames)
+        _print_peaks(radial)
+        panels.append(lambda ax: plot_radial_distribution(radial, ax))
+    elif rdf:
+        found["distances"] = distances = distance_distribution(frames)
+        panels.append(lambda ax: plot_distances({trajectory.name: distances}, ax))
+    if vdos:
+        found["vibrations"] = spectrum = vibrational_spectrum(frames, frame_fs, resolution / PER_CM_PER_THZ)
+        _print_spectrum(spectrum)
+        panels.append(lambda ax: plot_spectrum(spectrum, ax))
+    if diffuse:
+        found["diffusion"] = moved = diffusion(frames, elements, frame_fs)
+        _print_diffusion(moved)
+        panels.append(lambda ax: plot_displacement(moved, ax))
+    write_json(numbers, found)
+    figure = new_figure(5.6 * len(panels), 4.2)
+    for ax, draw in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        draw(ax)
+    save_figure(figure, picture)
+    console.print(f"wrote {numbers} and {picture}", soft_wrap=True)
+
+
+def _read_frames(path: Path) -> list[Atoms]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        frames = read(path, ":")
+    except Exception as error:  # ASE's readers raise whatever their format makes them stumble on
+        raise ValueError(f"{path}: ASE cannot read it ({type(error).__name__}: {error})") from None
+    return frames if isinstance(frames, list) else [frames]
+
+
+def _print_peaks(found: RadialDistribution) -> None:
+    rows = [(pair, f"{found.r_A[g.argmax()]:.2f}", f"{g.max():.2f}") for pair, g in found.partials.items()]
+    console.print(number_table(("pair", "highest peak at (Å)", "g"), rows))
+
+
+def _print_spectrum(found: VibrationalSpectrum) -> None:
+    rows = []
+    for symbol, part in found.partials_per_THz.items():
+        rows.append(
+            (symbol, f"{found.frequency_per_cm[part.argmax()]:.0f}", f"{part.sum() * found.frequency_THz[1]:.3f}")
+        )
+    console.print(number_table(("element", "highest peak at (1/cm)", "share of states"), rows))
+
+
+def _print_diffusion(found: Diffusion) -> None:
+    console.print(
+        f"diffusion of {found.elements}: ({found.diffusion_cm2_per_s:.3e} ± {found.error_cm2_per_s:.1e}) cm²/s between "
+        f"{found.fit_ps[0]:g} and {found.fit_ps[1]:g} ps, displacement ∝ time^{found.exponent:.2f}",
+        soft_wrap=True,
+    )
+    if not 0.8 < found.exponent < 1.2:
+        console.print("this is not diffusion (it would be time^1): run longer, or the atoms do not diffuse")

@@ -1,0 +1,59 @@
+"""``ase-equivariant phonons``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ase_equivariant.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    FileArgument,
+    ModelArgument,
+    OutputOption,
+    OverwriteOption,
+    console,
+    number_table,
+    read_structure,
+    relaxed_crystal,
+    result_files,
+)
+from ase_equivariant.io.results import write_json
+from ase_equivariant.plotting.figure import new_figure, save_figure
+from ase_equivariant.plotting.phonons import plot_bands, plot_phonon_dos
+from ase_equivariant.recipes.phonons import phonons as phonons_of
+
+
+def phonons(
+    model: ModelArgument,
+    file: FileArgument,
+    supercell: Annotated[
+        tuple[int, int, int] | None, typer.Option(help="Repetitions of the cell; default edges of at least 10 Å.")
+    ] = None,
+    displacement: Annotated[float, typer.Option(help="Å, of one atom at a time.")] = 0.01,
+    path: Annotated[str | None, typer.Option(help="Band path such as GXWKGL; default that of the lattice.")] = None,
+    output_dir: OutputOption = Path("."),
+    overwrite: OverwriteOption = False,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = None,
+) -> None:
+    """Relax a crystal and compute its phonons with phonopy, in float64 unless --dtype says otherwise."""
+    name, atoms = read_structure(file)
+    numbers, picture = result_files(output_dir, name, "phonons", overwrite)
+    relaxed_crystal(model, atoms, device, dtype)
+    with console.status("displacing atoms"):
+        found = phonons_of(atoms, supercell, displacement_A=displacement, path=path)
+    rows = [(key, *(f"{x + 0.0:.2f}" for x in values.round(2))) for key, values in found.special_THz.items()]
+    bands = tuple(str(k + 1) for k in range(len(found.gamma_THz)))
+    console.print(number_table(("THz", *bands), rows, f"supercell {found.supercell}"))
+    if found.lowest_THz < -0.1:
+        console.print(f"imaginary frequencies, down to {found.lowest_THz:.2f} THz: this is no minimum")
+    write_json(numbers, {"model": model, "structure": file, "cell_A": atoms.cell.array, "phonons": found})
+    figure = new_figure(8.0, 4.5)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 1), sharey=True)
+    plot_bands(found, left)
+    plot_phonon_dos(found, right)
+    save_figure(figure, picture)
+    console.print(f"wrote {numbers} and {picture}", soft_wrap=True)

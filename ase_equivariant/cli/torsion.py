@@ -1,0 +1,67 @@
+"""``ase-equivariant torsion``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from ase.io import write
+
+from ase_equivariant.calculator import EquivariantCalculator
+from ase_equivariant.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    FileArgument,
+    ModelArgument,
+    OutputOption,
+    OverwriteOption,
+    console,
+    number_table,
+    read_structure,
+    result_files,
+)
+from ase_equivariant.io.atomic import atomic_path
+from ase_equivariant.io.results import write_json
+from ase_equivariant.plotting.figure import new_figure, save_figure
+from ase_equivariant.plotting.torsion import plot_torsion
+from ase_equivariant.recipes.relax import relax
+from ase_equivariant.recipes.torsion import torsion_scan
+
+
+def torsion(
+    model: ModelArgument,
+    file: FileArgument,
+    dihedral: Annotated[
+        tuple[int, int, int, int], typer.Argument(help="Four atoms along a chain, counted from 0.", show_default=False)
+    ],
+    step: Annotated[float, typer.Option(help="Degrees between points.")] = 15.0,
+    fmax: Annotated[float, typer.Option(help="eV/Å, largest force on what is relaxed.")] = 0.01,
+    output_dir: OutputOption = Path("."),
+    overwrite: OverwriteOption = False,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = None,
+) -> None:
+    """Turn a molecule about a bond, everything else relaxed, in float64 unless --dtype says otherwise."""
+    name, atoms = read_structure(file)
+    if not 0 < step <= 180:
+        raise ValueError(f"step = {step}: use degrees above 0, up to 180")
+    numbers, picture = result_files(output_dir, name, "torsion", overwrite)
+    atoms.calc = EquivariantCalculator(model, device=device, dtype=dtype, preset="relax")
+    with console.status("relaxing"):
+        relax(atoms, fmax=fmax)
+        found = torsion_scan(atoms, dihedral, np.arange(0.0, 360.0 + step / 2, step), fmax=fmax)
+    points = zip(found.angles_deg, found.energies_eV, found.converged, strict=True)
+    rows = [(f"{angle:g}", f"{1000 * energy:.1f}", "" if done else "NOT relaxed") for angle, energy, done in points]
+    console.print(number_table(("angle (°)", "energy (meV)", ""), rows))
+    structures = numbers.with_suffix(".extxyz")
+    with atomic_path(structures) as temporary:
+        write(temporary, found.frames)
+    write_json(numbers, {"model": model, "structure": file, "torsion": found})
+    figure = new_figure(6.4, 4.2)
+    plot_torsion(found, figure.subplots())
+    save_figure(figure, picture)
+    console.print(f"wrote {numbers}, {structures} and {picture}", soft_wrap=True)
+    if not found.converged.all():
+        raise typer.Exit(2)
