@@ -1,10 +1,13 @@
 """The user programs in scripts/, run in small form as a user would."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from ase.build import molecule
 from ase.calculators.emt import EMT
 from ase.io import read
@@ -52,3 +55,13 @@ def test_train_md17(tmp_path):
 def test_programs_are_short():
     for path in SCRIPTS.glob("*.py"):
         assert 20 <= len(path.read_text().splitlines()) <= 60, path.name
+
+
+def test_physical_checks(tmp_path):
+    pytest.importorskip("phonopy")
+    shutil.copy(SCRIPTS.parent / "models" / "si.safetensors", tmp_path)
+    run("physical_checks.py", "si", "--models", tmp_path, cwd=tmp_path)
+    content = json.loads((tmp_path / "si-physics.json").read_text())
+    known = content["system"]["literature"]["C_GPa"]["C11"]
+    assert content["found"]["elastic"]["C_GPa"][0][0] == pytest.approx(known, rel=0.1)
+    assert (tmp_path / "si-physics.png").exists()
