@@ -13,11 +13,11 @@ from ase import Atoms
 
 from ase_equivariant.io.atomic import atomic_path
 
-_DIGITS = 7  # as many as float32 models have
+_DIGITS = 6
 
 
 def plain(value: Any) -> Any:
-    """``value`` in JSON's types: dataclasses by field, arrays as lists, seven digits, what is not finite as null.
+    """``value`` in JSON's types: dataclasses by field, arrays as lists, six digits, what is not finite as null.
 
     Structures are left out: they belong into files of their own.
 

@@ -124,7 +124,6 @@ def vibrational_spectrum(
 
 def _cosine_transform(correlation: np.ndarray, step: float) -> np.ndarray:
     """4 ∫ C cos(2πνt) dt over lags from 0, in 1/THz, with zeros behind for a smooth curve."""
-    size = next_fast_len(8 * len(correlation), real=True)
-    size += size % 2
+    size = 2 * next_fast_len(2 * len(correlation), real=True)
     spectrum = 2 * rfft(correlation, size).real - correlation[0]
     return spectrum * 2 * step / 1000
