@@ -55,10 +55,10 @@ class EquivariantCalculator(Calculator):
         until atoms have moved half as far; 0 rebuilds it at every step.
     preset : {"md", "relax", "phonon"}, optional
         "md" means float32, "relax" and "phonon" float64; default float64. ``dtype`` wins.
-    fast : bool
-        Whether to evaluate the model by compiled code with tabulated radial functions where that is possible: on
-        the CPU, with a compiler at installation. It is compared with the eager float64 model on the first
-        structure of every set of elements; see :meth:`verify`.
+    fast : bool, optional
+        Whether to evaluate the model by compiled code with tabulated radial functions: default where that is
+        possible, for NequIP on the CPU, with a compiler at installation. It is compared with the eager float64 model
+        on the first structure of every set of elements; see :meth:`verify`.
     modal : str, optional
         Level of theory of a multi-fidelity model, such as "PBE" of "sevennet-mf-0".
     dispersion : "d3", dict or D3Settings, optional
@@ -69,7 +69,7 @@ class EquivariantCalculator(Calculator):
     ------
     ValueError
         For elements the model does not know, positions that are not finite, two atoms at
-        one point, and arguments that make no sense.
+        one point, and arguments that make no sense, such as ``fast=True`` for what has no compiled code.
 
     References
     ----------
@@ -87,7 +87,7 @@ class EquivariantCalculator(Calculator):
         dtype: str | torch.dtype | None = None,
         skin: float = 1.0,
         preset: Preset | None = None,
-        fast: bool = True,
+        fast: bool | None = None,
         modal: str | None = None,
         dispersion: str | dict[str, Any] | D3Settings | None = None,
     ):
@@ -104,7 +104,9 @@ class EquivariantCalculator(Calculator):
             self.model_name, self.model_sha256 = loaded.card.name, loaded.header.sha256
         exact = potential.to(device=place, dtype=torch.float64).requires_grad_(False)
         self.potential = exact if precision == torch.float64 else deepcopy(exact).to(precision)
-        self._fast = FastPath(exact, precision) if fast else None
+        self._fast = None if fast is False else FastPath(exact, precision)
+        if fast and self._fast is not None and self._fast.compiled is None:
+            raise ValueError(f"fast=True is not possible, {self._fast.reason}: leave it out to evaluate eagerly")
         self.neighbors = VerletList(potential.cutoff, skin)
         theory = None if self.card is None else self.card.level_of_theory
         self.dispersion = None if dispersion is None else make_d3(dispersion, theory)
@@ -119,7 +121,7 @@ class EquivariantCalculator(Calculator):
         )
         if preset is not None:
             self.parameters["preset"] = preset
-        if not fast:
+        if fast is False:
             self.parameters["fast"] = False
         if modal is not None:
             self.parameters["modal"] = modal
@@ -194,7 +196,8 @@ class EquivariantCalculator(Calculator):
         if structure is None:
             raise ValueError("there is no structure yet: give one to verify(atoms)")
         if self._fast is None or self._fast.compiled is None:
-            raise ValueError("this calculator evaluates its model eagerly: there is nothing to compare")
+            why = "" if self._fast is None else f" ({self._fast.reason})"
+            raise ValueError(f"this calculator evaluates its model eagerly{why}: there is nothing to compare")
         return self._fast.check(atoms_to_graph(structure, self.cutoff), max_atoms)
 
     def calculate(

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+from collections.abc import Sequence
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+_NAMELESS = FieldInfo()
 
 # Values in messages: as long as anyone reads.
 _BRIEF = reprlib.Repr()
@@ -44,38 +48,47 @@ class Config(BaseModel):
 
 
 def _describe(config: type[BaseModel], fault: Any) -> str:
-    location = [str(part) for part in fault["loc"]]
+    location, model = _locate(config, fault["loc"])
     where = ".".join(location) or config.__name__
     if fault["type"] == "extra_forbidden":
-        valid = _fields_at(config, location[:-1])
+        valid = [] if model is None else list(model.model_fields)
         near = difflib.get_close_matches(location[-1], valid, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"valid keys are {', '.join(sorted(valid))}"
         return f"{where}: unknown key; {hint}"
     if fault["type"] == "missing":
         return f"{where}: this key is required and missing"
+    if fault["type"] == "union_tag_invalid":
+        told = fault["ctx"]
+        key = told["discriminator"].strip("'")
+        return f"{where}.{key}: Input should be {' or '.join(told['expected_tags'].split(', '))} (got {told['tag']!r})"
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "value_error" and isinstance(fault["input"], dict):
         return f"{where}: {message}"  # it concerns several keys; all of them would hide the message
     return f"{where}: {message} (got {_BRIEF.repr(fault['input'])})"
 
 
-def _fields_at(config: type[BaseModel], path: list[str]) -> list[str]:
-    """Names of the fields of the nested configuration at ``path``."""
-    model: Any = config
-    for key in path:
-        if isinstance(model, type) and issubclass(model, BaseModel) and key in model.model_fields:
-            model = _inner_model(model.model_fields[key].annotation)
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        return list(model.model_fields)
-    return []
+def _locate(config: type[BaseModel], path: Sequence[Any]) -> tuple[list[str], type[BaseModel] | None]:
+    """The keys of ``path`` as they are in the file, and the configuration that the last of them is in.
+
+    Where a key may hold one of several configurations, pydantic puts the name of the chosen one behind the key.
+    """
+    keys: list[str] = []
+    inside: type[BaseModel] | None = None
+    choices: list[type[BaseModel]] = [config]
+    for part in map(str, path):
+        chosen = [choice for choice in choices if choice.model_fields.get("name", _NAMELESS).default == part]
+        if len(choices) > 1 and chosen:
+            choices = chosen
+            continue
+        keys.append(part)
+        inside = choices[0] if choices else None
+        if inside is not None and part in inside.model_fields:  # otherwise a position in a list, or a key of a table
+            choices = _inner_models(inside.model_fields[part].annotation)
+    return keys, inside
 
 
-def _inner_model(annotation: Any) -> Any:
-    """The configuration class inside ``Config | None``, ``list[Config]`` and the like."""
+def _inner_models(annotation: Any) -> list[type[BaseModel]]:
+    """The configuration classes inside ``Config | None``, ``list[Config]``, ``Config | Other`` and the like."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        inner = _inner_model(argument)
-        if inner is not None:
-            return inner
-    return None
+        return [annotation]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in _inner_models(argument)]

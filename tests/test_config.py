@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import model_validator
 
-from ase_equivariant.architectures import NequIPConfig
+from ase_equivariant.architectures import GVPConfig, NequIPConfig
 from ase_equivariant.config import Config, ConfigError
 from ase_equivariant.potential.potential import PotentialConfig
 
@@ -51,6 +51,34 @@ def test_network_errors(values, message):
         NequIPConfig.parse(values)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "gvp", "num_scalrs": 3}, "architecture.num_scalrs: unknown key; did you mean 'num_scalars'?"),
+        ({"name": "gvp", "l_max": 3}, "architecture.l_max: unknown key; valid keys are avg_num_neighbors, cutoff, "),
+        ({"name": "gvp", "num_vectors": 0}, "architecture.num_vectors: Input should be greater than or equal to 1"),
+        ({"name": "gvp", "smoothing": 0.0}, "architecture.smoothing: Input should be greater than 0 (got 0.0)"),
+        ({"name": "gvp", "species": ["Xx"]}, "architecture.species: not a chemical symbol: Xx"),
+        ({"name": "gpv"}, "architecture.name: Input should be 'nequip' or 'gvp' (got 'gpv')"),
+        ({"smoothing": 3}, "architecture.smoothing: unknown key; valid keys are "),
+        ({"name": "nequip", "l_maxx": 2}, "architecture.l_maxx: unknown key; did you mean 'l_max'?"),
+    ],
+)
+def test_errors_of_the_named_architecture(values, message):
+    with pytest.raises(ConfigError) as caught:
+        PotentialConfig.parse({"architecture": {**GOOD, **values}})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_name_decides_the_architecture():
+    for name, kind in (("gvp", GVPConfig), ("nequip", NequIPConfig)):
+        config = PotentialConfig.parse({"architecture": {**GOOD, "name": name}})
+        assert type(config.architecture) is kind
+        assert PotentialConfig.parse(config.model_dump(mode="json")) == config
+    assert type(PotentialConfig.parse({"architecture": GOOD}).architecture) is NequIPConfig
 
 
 def test_every_fault_has_its_line():

@@ -1,7 +1,41 @@
 """Networks from edge vectors to equivariant atom features; ``ARCHITECTURES`` is the table of them all."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+from pydantic import Field
+
+from ase_equivariant.architectures.base import ArchitectureConfig, Network
+from ase_equivariant.architectures.gvp import GVPConfig, GVPNetwork
 from ase_equivariant.architectures.nequip import NequIP, NequIPConfig
 
-ARCHITECTURES = {NequIPConfig: NequIP}
+# Configuration of each network.
+ARCHITECTURES: dict[type[ArchitectureConfig], Any] = {
+    NequIPConfig: NequIP,
+    GVPConfig: GVPNetwork,
+}
 
-__all__ = ["ARCHITECTURES", "NequIP", "NequIPConfig"]
+if TYPE_CHECKING:
+    AnyArchitecture = ArchitectureConfig
+else:  # the configurations of the table, told apart by their names
+    AnyArchitecture = Annotated[Union[tuple(ARCHITECTURES)], Field(discriminator="name")]  # noqa: UP007
+
+
+def build_network(config: ArchitectureConfig) -> Network:
+    """The network of a configuration, with random weights."""
+    network: Network = ARCHITECTURES[type(config)](config)
+    return network
+
+
+__all__ = [
+    "ARCHITECTURES",
+    "AnyArchitecture",
+    "ArchitectureConfig",
+    "GVPConfig",
+    "GVPNetwork",
+    "NequIP",
+    "NequIPConfig",
+    "Network",
+    "build_network",
+]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from ase.data import chemical_symbols
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from ase_equivariant.config import Config
+from ase_equivariant.architectures.base import ArchitectureConfig, Network
 from ase_equivariant.irreps import Irreps, merge
 from ase_equivariant.kernels import Constants
 from ase_equivariant.nn.angular import SphericalHarmonics
@@ -20,15 +19,11 @@ from ase_equivariant.nn.norm import EquivariantRMSNorm
 from ase_equivariant.nn.radial import BesselBasis, PolynomialCutoff, XPLORCutoff
 
 
-class NequIPConfig(Config):
-    """Hyper-parameters of :class:`NequIP`.
+class NequIPConfig(ArchitectureConfig):
+    """Hyper-parameters of :class:`NequIP`; those of every architecture come first.
 
     Attributes
     ----------
-    species : tuple of str
-        Chemical symbols the model knows.
-    cutoff : float
-        Å.
     num_layers : int
         Interaction layers, the receptive field in units of the cutoff.
     l_max : int
@@ -54,8 +49,6 @@ class NequIPConfig(Config):
     pair_cutoffs : dict or None
         Shorter cutoffs (Å) of some pairs, ``{centre: {neighbour: cutoff}}`` by chemical symbol; the
         others have ``cutoff``. Radial functions are those of the distance stretched by cutoff / pair cutoff.
-    avg_num_neighbors : float or None
-        Normalization of the sum over neighbours; training fills it in from the data.
     neighbors_per_species : dict or None
         Further normalization by the species that sends: messages of a neighbour are divided by the
         root of its species' number, as NequIP does if ``avg_num_neighbors`` is given per type.
@@ -72,8 +65,6 @@ class NequIPConfig(Config):
     """
 
     name: Literal["nequip"] = "nequip"
-    species: tuple[str, ...] = Field(min_length=1)
-    cutoff: float = Field(gt=0, allow_inf_nan=False)
     num_layers: int = Field(default=4, ge=1)
     l_max: int = Field(default=2, ge=0, le=11)
     irreps_hidden: str | tuple[str, ...] = "32x0e+32x1o+32x2e"
@@ -87,22 +78,11 @@ class NequIPConfig(Config):
     polynomial_p: float = Field(default=6.0, ge=2)
     xplor_onset: float | None = Field(default=None, ge=0)
     pair_cutoffs: dict[str, dict[str, Annotated[float, Field(gt=0)]]] | None = None
-    avg_num_neighbors: float | None = Field(default=None, gt=0)
     neighbors_per_species: dict[str, Annotated[float, Field(gt=0)]] | None = None
     self_connection: Literal["species", "linear", "none"] = "species"
     first_self_connection: bool = True
     scalar_bias: bool = False
     norm: Literal["none", "rms"] = "none"
-
-    @field_validator("species")
-    @classmethod
-    def _known_elements(cls, species: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [symbol for symbol in species if symbol not in chemical_symbols[1:]]
-        if unknown:
-            raise ValueError(f"not a chemical symbol: {', '.join(unknown)}")
-        if len(set(species)) < len(species):
-            raise ValueError("a chemical symbol appears twice")
-        return species
 
     @field_validator("irreps_hidden")
     @classmethod
@@ -143,6 +123,11 @@ class NequIPConfig(Config):
             return tuple(merge(Irreps(text)) for text in self.irreps_hidden)
         hidden = merge(Irreps(self.irreps_hidden))
         return (*[hidden] * (self.num_layers - 1), Irreps([(hidden.count("0e"), (0, 1))]))
+
+    def summary(self) -> str:
+        """The network's size in a few words, for people."""
+        irreps = self.irreps_hidden if isinstance(self.irreps_hidden, str) else " → ".join(self.irreps_hidden)
+        return f"{self.num_layers} layers, l_max {self.l_max}, {irreps}"
 
     def pair_cutoff_matrix(self) -> Tensor:
         """Cutoff of every pair of species in Å, (n_species, n_species) float64: centre, neighbour."""
@@ -206,7 +191,7 @@ class SpeciesFactors(Constants):
         self.add_constant("sender", numbers_in_order.rsqrt())
 
 
-class NequIP(nn.Module):
+class NequIP(Network):
     """Edge vectors and species to equivariant features of atoms.
 
     1. Embed species as even scalars.
@@ -242,22 +227,7 @@ class NequIP(nn.Module):
         self.irreps_out = irreps
 
     def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor) -> Tensor:
-        """Features of every atom.
-
-        Parameters
-        ----------
-        species : Tensor
-            (N,) int64, indices into ``config.species``.
-        edge_index : Tensor
-            (2, E) int64; row 0 receives, row 1 sends.
-        edge_vectors : Tensor
-            (E, 3), from centre to neighbour, Å.
-
-        Returns
-        -------
-        Tensor
-            (N, irreps_out.dim).
-        """
+        """Features of every atom; see :meth:`Network.forward`."""
         r = torch.linalg.vector_norm(edge_vectors, dim=1)
         harmonics = self.harmonics(edge_vectors if self.config.solid_harmonics else edge_vectors / r.unsqueeze(1))
         if self.config.pair_cutoffs:

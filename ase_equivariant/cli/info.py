@@ -32,10 +32,8 @@ def info(
         "elements": ", ".join(architecture.species),
         "level of theory": card.level_of_theory,
         "cutoff": f"{architecture.cutoff:g} Å",
-        "network": f"{architecture.name}, {architecture.num_layers} layers, l_max {architecture.l_max}, "
-        f"{_irreps(architecture.irreps_hidden)}, {parameters} parameters, {loaded.potential.dtype}".replace(
-            "torch.", ""
-        ),
+        "network": f"{architecture.name}, {architecture.summary()}, {parameters} parameters, "
+        + str(loaded.potential.dtype).removeprefix("torch."),
         "training data": card.training_data,
         "data licence": card.data_license,
         "model licence": card.license,
@@ -50,7 +48,3 @@ def info(
         if value:
             table.add_row(name, str(value))
     console.print(table)
-
-
-def _irreps(irreps: str | tuple[str, ...]) -> str:
-    return irreps if isinstance(irreps, str) else " → ".join(irreps)

@@ -64,7 +64,9 @@ class NetworkBuilder:
     """Fills the structs of ``csrc/network.h``; must live as long as they are used."""
 
     def __init__(self, potential: Potential, dtype: torch.dtype, level: int):
-        network = potential.network
+        double = deepcopy(potential).to(torch.float64).requires_grad_(False)
+        network = double.network
+        assert isinstance(network, NequIP)  # see refuse_unsupported
         self.real = np.dtype(str(dtype).removeprefix("torch."))
         self.lanes = native.lanes(level, self.real)
         self.cell = self._numbers_per_weight(dtype) * self.lanes  # of a table's row that one chunk of weights takes
@@ -73,14 +75,13 @@ class NetworkBuilder:
             NDArray
         ] = []  # (intervals, chunks, coefficients, lanes) of each layer, as the code reads them
         self.config = network.config
-        double = deepcopy(potential).to(torch.float64).requires_grad_(False)
-        tables = self._tables(double.network, dtype)
+        tables = self._tables(network, dtype)
         layers = (native.NetworkLayer * len(network.layers))()
         input_row: PaddedRow | None = None
-        for k, layer in enumerate(_layers(double.network)):
-            input_row = self._layer(layers[k], double.network, layer, tables[k], input_row)
+        for k, layer in enumerate(_layers(network)):
+            input_row = self._layer(layers[k], network, layer, tables[k], input_row)
         assert input_row is not None
-        steps, first = self._harmonics(double.network)
+        steps, first = self._harmonics(network)
         hidden, last = self._readout(double, input_row)
         self.network = native.Network(
             num_layers=len(layers),
@@ -90,8 +91,8 @@ class NetworkBuilder:
             steps=steps,
             cutoff=self.config.cutoff,
             num_species=len(self.config.species),
-            stretch=self._keep(double.network.factors.stretch.numpy()) if self.config.pair_cutoffs else None,
-            sender=self._keep(double.network.factors.sender.numpy()) if self.config.neighbors_per_species else None,
+            stretch=self._keep(network.factors.stretch.numpy()) if self.config.pair_cutoffs else None,
+            sender=self._keep(network.factors.sender.numpy()) if self.config.neighbors_per_species else None,
             num_intervals=self.num_intervals,
             num_hidden=len(hidden),
             hidden=hidden,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypedDict, cast
+from typing import Annotated, Any, TypedDict, cast
 
 import torch
 from ase.data import atomic_numbers, chemical_symbols
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from ase_equivariant.architectures import ARCHITECTURES, NequIPConfig
+from ase_equivariant.architectures import AnyArchitecture, build_network
 from ase_equivariant.config import Config
 from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.kernels import Constants
@@ -46,8 +46,8 @@ class PotentialConfig(Config):
 
     Attributes
     ----------
-    architecture : NequIPConfig
-        The network.
+    architecture : NequIPConfig or GVPConfig
+        The network; in a file ``name`` says which of them ("nequip" if it is left out).
     readout_hidden : tuple of int
         Hidden widths of the energy read-out; empty for a linear one.
     zbl : bool
@@ -58,12 +58,17 @@ class PotentialConfig(Config):
         that switch, as in NequIP.
     """
 
-    architecture: NequIPConfig
+    architecture: AnyArchitecture
     readout_hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
     zbl: bool = False
     zbl_inner: float = Field(default=0.5, gt=0)
     zbl_outer: float = Field(default=1.2, gt=0)
     zbl_envelope_p: float | None = Field(default=None, ge=2)
+
+    @field_validator("architecture", mode="before")
+    @classmethod
+    def _nequip_unless_named(cls, value: Any) -> Any:
+        return {"name": "nequip", **value} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> PotentialConfig:
@@ -109,7 +114,7 @@ class Potential(nn.Module):
         super().__init__()
         self.config = config
         species = config.architecture.species
-        self.network = ARCHITECTURES[type(config.architecture)](config.architecture)
+        self.network = build_network(config.architecture)
         self.readout = EnergyReadout(self.network.irreps_out, config.readout_hidden)
         self.scaling = Scaling(len(species))
         self.species_table = _SpeciesTable(species)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from ase_equivariant.architectures import ARCHITECTURES, NequIPConfig
+from ase_equivariant.architectures import ARCHITECTURES, GVPConfig, NequIPConfig
 from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.potential.frozen import FrozenPotential
 from ase_equivariant.potential.potential import Potential, PotentialConfig, Prediction
@@ -21,6 +21,12 @@ CUTOFF = 3.5
 def _config(potential=None, **settings):
     settings = {"num_layers": 2, "radial_hidden": (8,), "num_radial": 5, "avg_num_neighbors": 12.0, **settings}
     return PotentialConfig(architecture=NequIPConfig(species=SPECIES, cutoff=CUTOFF, **settings), **potential or {})
+
+
+def _gvp(potential=None, **settings):
+    settings = {"num_scalars": 6, "num_vectors": 4, "edge_scalars": 4, "num_radial": 5, "num_layers": 2, **settings}
+    network = GVPConfig(species=SPECIES, cutoff=CUTOFF, avg_num_neighbors=12.0, **settings)
+    return PotentialConfig(architecture=network, **potential or {})
 
 
 _THREE_LAYERS = ("4x0e+2x0o+2x1o+1x1e", "3x0e+2x0o+2x1e+2x2e", "5x0e+1x0o+1x1o")
@@ -73,13 +79,21 @@ CASES: dict[str, PotentialConfig] = {
         polynomial_p=2.0,
         num_layers=1,
     ),
+    "gvp, vectors out": _gvp({"readout_hidden": (5,)}, vectors_out=3, edge_vectors=2, message_depth=2),
+    "gvp, one layer, fixed radial basis": _gvp(
+        num_layers=1, message_depth=1, trainable_radial=False, polynomial_p=2.0, smoothing=0.3
+    ),
+    "gvp, zbl under an envelope": _gvp({"zbl": True, "zbl_envelope_p": 4.0}, num_vectors=1),
 }
 
 COMPILED = ", compiled"
-# Everything that evaluates the cases: as modules with autograd, and as compiled code.
-EVALUATED: dict[str, PotentialConfig] = CASES | {name + COMPILED: config for name, config in CASES.items()}
+# Everything that evaluates the cases: as modules with autograd, and as compiled code, which knows NequIP.
+EVALUATED: dict[str, PotentialConfig] = CASES | {
+    name + COMPILED: config for name, config in CASES.items() if isinstance(config.architecture, NequIPConfig)
+}
 
-WITH_INVERSION = [name for name, config in EVALUATED.items() if config.architecture.parity]
+WITH_INVERSION = [name for name, config in EVALUATED.items() if getattr(config.architecture, "parity", True)]
+WITH_XPLOR = [name for name, c in EVALUATED.items() if getattr(c.architecture, "cutoff_function", "") == "xplor"]
 PERIODIC = [name for name, make in TEST_SYSTEMS.items() if make().pbc.any()]
 WITH_EDGES = [name for name in TEST_SYSTEMS if name not in ("atom", "edgeless")]
 
@@ -95,7 +109,7 @@ def potential(case: str) -> Potential | FrozenPotential:
     if basis.wave_numbers.requires_grad:  # a basis that is fitted does not vanish at the cutoff by itself
         basis.wave_numbers.data *= torch.linspace(0.95, 1.08, len(basis.wave_numbers), dtype=torch.float64)
     for name, parameter in made.named_parameters():
-        if name.endswith("bias"):
+        if name.endswith("bias") or ".b_" in name:
             parameter.data += torch.linspace(-0.3, 0.4, len(parameter), dtype=torch.float64)  # they start at zero
     made.scaling.set(scale=[0.7, 1.1, 1.3, 0.9], shift=[-0.5, 0.3, -0.1, 0.2])
     return made.requires_grad_(False)

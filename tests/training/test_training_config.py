@@ -109,7 +109,7 @@ def test_run_may_be_prolonged_if_the_schedule_allows(tmp_path):
         assert shorter.fingerprint() == longer.fingerprint()
 
 
-@pytest.mark.parametrize("name", ["ethanol", "si"])
+@pytest.mark.parametrize("name", ["ethanol", "ethanol-gvp", "si"])
 def test_shipped_configurations_parse(name, request):
     config = load_config(request.config.rootpath / "models" / "configs" / f"{name}.toml")
     assert config.run.name == name

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ase_equivariant.architectures.nequip import NequIPLayer
+from ase_equivariant.architectures.nequip import NequIP, NequIPLayer
 from ase_equivariant.io.foreign.e3nn_weights import (
     copy_matrices,
     gate_columns,
@@ -47,6 +47,7 @@ _SILU_RATIO = math.sqrt(2) / SECOND_MOMENT["silu"]
 def fill_potential(potential: Potential, settings: NequIPSettings, take: Take) -> None:
     """Put the tensors of a file into ``potential``, which was built for ``settings``."""
     network = potential.network
+    assert isinstance(network, NequIP)
     embedding = take("type_embed.embed_module.weight", tuple(network.embedding.shape))
     network.embedding.copy_(embedding)
     wave_numbers = take("bessel_encode.bessel_weights", (1, settings.num_bessels))

@@ -29,7 +29,7 @@ from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from ase_equivariant.architectures import NequIPConfig
-from ase_equivariant.architectures.nequip import NequIPLayer
+from ase_equivariant.architectures.nequip import NequIP, NequIPLayer
 from ase_equivariant.config import Config, ConfigError
 from ase_equivariant.io.file_kind import name_of_model
 from ase_equivariant.io.foreign.converted import Converted, ForeignModelError
@@ -160,6 +160,7 @@ def _parse(header: dict[str, Any]) -> NequixConfig:
 def _fill(potential: Potential, config: NequixConfig, read: Read) -> Tensor:
     """Put the arrays of a file into ``potential`` in the order of its tree; gives the atoms' energies in eV."""
     network = potential.network
+    assert isinstance(network, NequIP)
     atomic = read((len(config.species),), "atom_energies")
     network.embedding.copy_(torch.eye(len(config.species), dtype=torch.float64))
     for k, layer in enumerate(network.layers):

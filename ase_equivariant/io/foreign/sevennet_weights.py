@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ase_equivariant.architectures.nequip import NequIPLayer
+from ase_equivariant.architectures.nequip import NequIP, NequIPLayer
 from ase_equivariant.io.foreign.e3nn_weights import (
     Channel,
     copy_matrices,
@@ -64,6 +64,7 @@ def fill_potential(
 ) -> None:
     """Put a state dict (float64, names of version 0.10 and later) into a potential of ``settings.ours()``."""
     tensors, network, num_modal = _Tensors(state), potential.network, len(settings.modalities)
+    assert isinstance(network, NequIP)
     num_species = len(settings.species)
     embedding, constant = _linear(
         tensors, "onehot_to_feature_x", Irreps([(num_species, (0, 1))]), settings.features[0],

@@ -1,0 +1,83 @@
+"""What every architecture has: the keys that data decide, and the map from a graph to features."""
+
+from __future__ import annotations
+
+from ase.data import chemical_symbols
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from ase_equivariant.config import Config
+from ase_equivariant.irreps import Irreps
+
+
+class ArchitectureConfig(Config):
+    """Keys of every architecture; each adds its own, and its ``name``.
+
+    Attributes
+    ----------
+    name : str
+        Of the architecture, one literal for each; tells configurations apart.
+    species : tuple of str
+        Chemical symbols the model knows.
+    cutoff : float
+        Å.
+    avg_num_neighbors : float or None
+        Normalization of the sum over neighbours; training fills it in from the data.
+    """
+
+    name: str
+    species: tuple[str, ...] = Field(min_length=1)
+    cutoff: float = Field(gt=0, allow_inf_nan=False)
+    avg_num_neighbors: float | None = Field(default=None, gt=0)
+
+    @field_validator("species")
+    @classmethod
+    def _known_elements(cls, species: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [symbol for symbol in species if symbol not in chemical_symbols[1:]]
+        if unknown:
+            raise ValueError(f"not a chemical symbol: {', '.join(unknown)}")
+        if len(set(species)) < len(species):
+            raise ValueError("a chemical symbol appears twice")
+        return species
+
+    def summary(self) -> str:
+        """The network's size in a few words, for people."""
+        raise NotImplementedError
+
+    def pair_cutoff_matrix(self) -> Tensor:
+        """Cutoff of every pair of species in Å, (n_species, n_species) float64: centre, neighbour."""
+        raise NotImplementedError
+
+
+class Network(nn.Module):
+    """Edge vectors and species to equivariant features of atoms.
+
+    Attributes
+    ----------
+    embedding : nn.Parameter
+        (n_species, channels); its dtype and device are the network's.
+    irreps_out : Irreps
+        Merged irreps of the features.
+    """
+
+    embedding: nn.Parameter
+    irreps_out: Irreps
+
+    def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor) -> Tensor:
+        """Features of every atom.
+
+        Parameters
+        ----------
+        species : Tensor
+            (N,) int64, indices into ``config.species``.
+        edge_index : Tensor
+            (2, E) int64; row 0 receives, row 1 sends.
+        edge_vectors : Tensor
+            (E, 3), from centre to neighbour, Å.
+
+        Returns
+        -------
+        Tensor
+            (N, irreps_out.dim).
+        """
+        raise NotImplementedError
