@@ -46,8 +46,8 @@ class FinetuneConfig(Config):
         Whether each element's reference energy is moved by a least-squares fit of what the initial model is
         off on the training structures, or kept.
     freeze : tuple of str
-        What is not trained: "embedding", "basis" (wave numbers), "radial" (all radial networks), "readout",
-        "layers.0" … or all "layers".
+        What is not trained: "embedding", "basis" (wave numbers), "radial" (all radial networks, of NequIP),
+        "edge_embedding" (of GVP), "readout", "layers.0" … or all "layers".
     replay : ReplayConfig or None
         See there.
     """
