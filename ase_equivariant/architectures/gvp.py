@@ -78,13 +78,13 @@ class GVPLayer(nn.Module):
 
     References
     ----------
-    Jing et al., arXiv:2009.01411, section 3.3.
+    Jing et al., arXiv:2009.01411, graph propagation; arXiv:2106.03843.
     """
 
     def __init__(self, config: GVPConfig, vectors_in: int, vectors_out: int):
         super().__init__()
         n, v, depth, smoothing = config.num_scalars, config.num_vectors, config.message_depth, config.smoothing
-        self.vectors_mid, self.normalization = v, 1 / math.sqrt(config.avg_num_neighbors or 1.0)
+        self.normalization = 1 / math.sqrt(config.avg_num_neighbors or 1.0)
         self.message = EdgeGVP(
             n, vectors_in, config.edge_scalars, config.edge_vectors, n, v, activated=depth > 1, smoothing=smoothing
         )
