@@ -66,6 +66,14 @@ def test_same_seed_same_potential_same_bits(case):
         assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+@every_case
+def test_forces_are_there_where_gradients_are_switched_off(case):
+    """As in validation."""
+    with torch.no_grad():
+        found = ask(potential(case), system("mixed"))
+    assert all(torch.equal(found[key], value) for key, value in prediction(case, "mixed").items())
+
+
 @pytest.mark.parametrize("case", EVALUATED)
 def test_prediction_holds_what_was_asked_for(case):
     graph = atoms_to_graph(system("mixed"), potential(case).cutoff)
