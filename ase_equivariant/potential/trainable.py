@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ase_equivariant.architectures.nequip import NequIP
 from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.kernels import network as native
 from ase_equivariant.potential.derivatives import (
@@ -53,7 +54,9 @@ class TrainablePotential:
 
     def __init__(self, potential: Potential, *, spacing: float = KNOT_SPACING, level: int | None = None):
         refuse_unsupported(potential, potential.dtype)
-        config = potential.network.config
+        network = potential.network
+        assert isinstance(network, NequIP)  # see refuse_unsupported
+        config = network.config
         if config.norm != "none":
             raise NotFreezableError("there are no compiled gradients of a normalization")
         self.potential = potential

@@ -41,8 +41,15 @@ def test_wrong_compiled_code_is_given_up_with_a_warning(batch):
     assert evaluator(batch, forces=True, stress=True)["energy"].requires_grad
 
 
-def test_what_has_no_compiled_code_is_trained_by_autograd(batch):
-    evaluator = Evaluator(potential(norm="rms"), compiled=True)
+def gvp():
+    return Potential(
+        PotentialConfig.parse({"architecture": {"name": "gvp", "species": ["C", "O", "Cu", "Au"], "cutoff": 3.5}})
+    )
+
+
+@pytest.mark.parametrize("make", [lambda: potential(norm="rms"), gvp], ids=["rms norm", "gvp"])
+def test_what_has_no_compiled_code_is_trained_by_autograd(batch, make):
+    evaluator = Evaluator(make(), compiled=True)
     assert evaluator.compiled is None
     evaluator.check(batch, LOSS)
     assert evaluator(batch, forces=True, stress=False)["forces"].requires_grad
