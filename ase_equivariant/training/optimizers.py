@@ -75,7 +75,7 @@ def _has_bfloat16(device: str) -> bool:
     """Whether products of bfloat16 matrices are fast."""
     if device != "cpu":
         return device == "cuda"
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of PyTorch
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of PyTorch
     return bool(capabilities.get("avx512_bf16"))
 
 
