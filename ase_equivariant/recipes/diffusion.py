@@ -63,7 +63,7 @@ def mean_squared_displacement(positions: np.ndarray) -> np.ndarray:
 
     References
     ----------
-    Calandrini et al., Collection SFN 12, 201 (2011), section 3.2.
+    Calandrini et al., Collection SFN 12, 201 (2011).
     """
     frames = len(positions)
     centred = positions - positions.mean(axis=0)  # sums of large squares would cancel

@@ -49,7 +49,7 @@ def distance_distribution(frames: Sequence[Atoms], r_max: float = 10.0, bins: in
 
     References
     ----------
-    Fu et al., arXiv:2210.07237 (2022), equation 3.
+    Fu et al., arXiv:2210.07237 (2022).
     """
     check_frames(frames)
     if frames[0].pbc.any():

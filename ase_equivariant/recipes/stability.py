@@ -102,7 +102,7 @@ def stability(
 
     References
     ----------
-    Fu et al., arXiv:2210.07237 (2022), section 4.
+    Fu et al., arXiv:2210.07237 (2022).
     """
     settings = settings or MDSettings(temperature_K=500.0)
     steps = round(1000 * length_ps / settings.timestep_fs)
