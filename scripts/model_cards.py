@@ -17,11 +17,8 @@ from ase_equivariant.recipes.ensembles import MDSettings
 from ase_equivariant.recipes.md import run_md
 
 # structure, time step in fs, steps
-SYSTEMS = {
-    "ethanol": (molecule("CH3CH2OH"), 0.5, 20000),
-    "ethanol-gvp": (molecule("CH3CH2OH"), 0.5, 4000),
-    "si": (bulk("Si", cubic=True) * (2, 2, 2), 1.0, 2000),
-}
+SYSTEMS = {name: (molecule("CH3CH2OH"), 0.5, 20000) for name in ("ethanol", "ethanol-gvp", "rmd17-ethanol")}
+SYSTEMS["si"] = (bulk("Si", cubic=True) * (2, 2, 2), 1.0, 2000)
 
 
 def card(name: str, path: Path) -> str:

@@ -12,8 +12,9 @@ def edge_gradients(energy: Tensor, edge_vectors: Tensor, create_graph: bool) -> 
     """``g_ij = dE/dr_ij`` in eV/Å, (E, 3); zero if no edge carries energy."""
     if not energy.requires_grad:
         return torch.zeros_like(edge_vectors)
-    ones = torch.ones_like(energy)  # not the gradient of a sum, which has none where the caller switched gradients off
-    (gradients,) = torch.autograd.grad(energy, edge_vectors, ones, create_graph=create_graph, materialize_grads=True)
+    with torch.enable_grad():  # the caller may have switched gradients off
+        total = energy.sum()
+    (gradients,) = torch.autograd.grad(total, edge_vectors, create_graph=create_graph, materialize_grads=True)
     return gradients
 
 

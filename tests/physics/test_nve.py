@@ -15,11 +15,12 @@ PICOSECONDS, TIMESTEP_FS, EVERY = 10.0, 0.5, 10
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("fast", [True, False], ids=["compiled", "eager"])
 @pytest.mark.parametrize("preset", ["relax", "md"], ids=["float64", "float32"])
-def test_ethanol_conserves_energy(preset, check):
+def test_ethanol_conserves_energy(preset, fast, check):
     """NVE at 300 K: slope of the total energy over 10 ps ≤ 0.1 meV/atom/ps."""
     atoms = molecule("CH3CH2OH")
-    atoms.calc = EquivariantCalculator("ethanol", preset=preset)
+    atoms.calc = EquivariantCalculator("ethanol", preset=preset, fast=fast)
     BFGS(atoms, logfile=None).run(fmax=0.02, steps=200)
     # Maxwell-Boltzmann at twice the temperature, because half of it becomes potential energy; no drift of the centre.
     masses = atoms.get_masses()
@@ -37,5 +38,6 @@ def test_ethanol_conserves_energy(preset, check):
     times = np.arange(len(energies)) * EVERY * TIMESTEP_FS / 1000
     slope, _ = np.polyfit(times, energies, 1)
     assert 150 < np.mean(temperatures) < 500
-    check(f"NVE drift of ethanol, preset {preset} (meV/atom/ps)", abs(slope), 0.1)
-    check(f"NVE fluctuation of ethanol, preset {preset} (meV/atom)", float(np.std(energies)), 1.0)
+    kind = f"{'compiled' if fast else 'eager'}, preset {preset}"
+    check(f"NVE drift of ethanol, {kind} (meV/atom/ps)", abs(slope), 0.1)
+    check(f"NVE fluctuation of ethanol, {kind} (meV/atom)", float(np.std(energies)), 1.0)
