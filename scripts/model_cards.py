@@ -16,9 +16,8 @@ from ase_equivariant.io.registry import shipped_models
 from ase_equivariant.recipes.ensembles import MDSettings
 from ase_equivariant.recipes.md import run_md
 
-# structure, time step in fs, steps
-SYSTEMS = {name: (molecule("CH3CH2OH"), 0.5, 20000) for name in ("ethanol", "ethanol-gvp", "rmd17-ethanol")}
-SYSTEMS["si"] = (bulk("Si", cubic=True) * (2, 2, 2), 1.0, 2000)
+ETHANOL = (molecule("CH3CH2OH"), 0.5, 20000)  # structure, time step in fs, steps
+SYSTEMS = {"si": (bulk("Si", cubic=True) * (2, 2, 2), 1.0, 2000), "ethanol": ETHANOL, "rmd17-ethanol": ETHANOL}
 
 
 def card(name: str, path: Path) -> str:
