@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import threading
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ from ase_equivariant.kernels.cpu import library
 
 MAX_LAYERS = 64
 MAX_HIDDEN = 15
-_BAD_EDGE, _UNSORTED, _OUT_OF_MEMORY = 1, 2, 3
+_BAD_EDGE, _UNSORTED, _OUT_OF_MEMORY, _NOT_EXCHANGED = 1, 2, 3, 4
 
 _int, _double, _pointer = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
 
@@ -117,11 +119,18 @@ class Network(ctypes.Structure):
     ]
 
 
+# Rows of atoms (N, width), to be changed in place: those of ghosts filled with their owners', or, for gradients,
+# added to their owners'.
+Exchange = Callable[[NDArray, bool], None]
+_EXCHANGE = ctypes.CFUNCTYPE(ctypes.c_int, _pointer, _int, _pointer, _int, _int)
+
+
 class _Problem(ctypes.Structure):
     _fields_ = [
-        ("num_atoms", _int),
-        ("num_edges", _int),
+        *((name, _int) for name in ("num_atoms", "num_centres", "num_edges")),
         *((name, _pointer) for name in ("edge_index", "species", "edge_vectors", "energies", "forces", "virials")),
+        ("exchange", _EXCHANGE),
+        ("context", _pointer),
     ]
 
 
@@ -161,7 +170,7 @@ class NetworkRunner:
             raise MemoryError("no memory for the compiled network")
         weakref.finalize(self, lib.network_memory_free, memory)
         self._run, self._memory, self._network = lib.network_run, memory, network
-        self._level, self._is_double = level, dtype.itemsize == 8
+        self._level, self._is_double, self._real = level, dtype.itemsize == 8, dtype
         self._turn = threading.Lock()
 
     def __call__(
@@ -173,8 +182,13 @@ class NetworkRunner:
         forces: bool,
         virials: bool,
         threads: int,
+        num_centres: int | None = None,
+        exchange: Exchange | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64] | None]:
         """Energies (N,), forces (N, 3) and virials (N, 3, 3) of atoms; None where not asked for.
+
+        With ghosts, atoms that other processes own, energies are those of the centres, (num_centres,); forces and
+        virials of the ghosts are what the centres do to them, and belong to their owners.
 
         Parameters
         ----------
@@ -184,13 +198,21 @@ class NetworkRunner:
             (2, E), sorted by centre.
         edge_vectors : numpy.ndarray
             (E, 3) Å.
+        num_centres : int, optional
+            The first so many atoms have edges; the others are ghosts.
+        exchange : callable, optional
+            Called for every layer but the first with rows of all atoms, (N, width), and whether they are gradients.
 
         Raises
         ------
         IndexError, ValueError, MemoryError
             If an edge names an atom that is not there, edges are not sorted, or memory is short.
+        Exception
+            What ``exchange`` raised.
         """
         call = _Call(species, edge_index, edge_vectors, forces=forces, virials=virials)
+        if exchange is not None:
+            call.with_ghosts(len(species) if num_centres is None else num_centres, exchange, self._real)
         with self._turn:
             status = self._run(
                 self._memory,
@@ -298,11 +320,33 @@ class _Call:
         )
         self._size = n, edge_index.shape[1]
         addresses = (None if array is None else array.ctypes.data for array in self._arrays)
-        self.problem = _Problem(*self._size, *addresses)
+        self.problem = _Problem(n, n, edge_index.shape[1], *addresses)
+        self._raised: BaseException | None = None
+
+    def with_ghosts(self, num_centres: int, exchange: Exchange, dtype: np.dtype) -> None:
+        """Let the atoms from ``num_centres`` on be ghosts."""
+        number = ctypes.c_double if dtype.itemsize == 8 else ctypes.c_float
+
+        def call_exchange(_: Any, gradients: int, rows: int, width: int, stride: int) -> int:
+            n = self._size[0]
+            try:
+                flat = np.ctypeslib.as_array((number * (n * stride)).from_address(rows)) if n else np.empty(0, dtype)
+                exchange(flat.reshape(n, stride)[:, :width], bool(gradients))
+            except BaseException as error:  # must not pass through the library's frames
+                self._raised = error
+                return 1
+            return 0
+
+        self.energies = self.energies[:num_centres]
+        self.problem.num_centres = num_centres
+        self.problem.exchange = _EXCHANGE(call_exchange)
 
     def check(self, status: int) -> None:
         """Raise what the library reports."""
         n, e = self._size
+        if status == _NOT_EXCHANGED:
+            assert self._raised is not None
+            raise self._raised
         if status == _BAD_EDGE:
             raise IndexError(f"edge_index holds atoms beyond 0 to {n - 1}")
         if status == _UNSORTED:

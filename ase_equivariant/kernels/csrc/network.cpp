@@ -244,6 +244,22 @@ void forward_layer(const NetworkRun &run, int64_t l, int64_t begin, int64_t end,
         forward_block(run, l, b, end - b < BLOCK ? end - b : BLOCK, Scratch(run, thread));
 }
 
+// The sum over threads of gradients by x, and those by the features before it that it brings.
+void gather_x_gradients(const NetworkRun &run, int64_t l, int64_t begin, int64_t count, Rows sum, Rows features) {
+    const NetworkLayer &layer = run.network->layers[l];
+    const NetworkMemory &memory = *run.memory;
+    const int64_t *species = run.problem->species + begin;
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t u = 0; u < layer.dim_x; u += LANES) {
+            const REAL *share = real(memory.x_gradients[l % 2]) + (begin + i) * memory.x_stride + u;
+            Vector total = load(share);
+            for (int64_t t = 1; t < memory.x_shares; t++) total += load(share + t * run.problem->num_atoms * memory.x_stride);
+            store(sum[i] + u, total);
+        }
+    for (int64_t i = 0; run.network->sender && i < count; i++) scale(sum[i], run.network->sender[species[i]], layer.dim_x);
+    apply<true>(layer.in, features, sum, species, count);
+}
+
 void backward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_t count, int64_t thread) {
     const Network &network = *run.network;
     const NetworkMemory &memory = *run.memory;
@@ -252,17 +268,8 @@ void backward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_t cou
     Scratch scratch(run, thread);
     const Rows features{real(memory.features) + begin * memory.features_stride, memory.features_stride};
     if (l + 1 < network.num_layers) {
-        const NetworkLayer &next = network.layers[l + 1];
-        const Rows sum = scratch.rows(next.dim_x, count);
-        for (int64_t i = 0; i < count; i++)
-            for (int64_t u = 0; u < next.dim_x; u += LANES) {
-                const REAL *share = real(memory.x_gradients[(l + 1) % 2]) + (begin + i) * memory.x_stride + u;
-                Vector total = load(share);
-                for (int64_t t = 1; t < memory.threads; t++) total += load(share + t * run.problem->num_atoms * memory.x_stride);
-                store(sum[i] + u, total);
-            }
-        for (int64_t i = 0; network.sender && i < count; i++) scale(sum[i], network.sender[species[i]], next.dim_x);
-        apply<true>(next.in, features, sum, species, count);
+        const Rows sum = scratch.rows(network.layers[l + 1].dim_x, count);
+        gather_x_gradients(run, l + 1, begin, count, sum, features);
     }
     const Rows g_pre = scratch.rows(layer.dim_pre, count), g_conv = scratch.rows(layer.dim_conv, count);
     const Rows normal = scratch.rows(layer.dim_pre, 1);
@@ -288,6 +295,15 @@ void backward_layer(const NetworkRun &run, int64_t l, int64_t begin, int64_t end
     const int64_t atoms = run.problem->num_atoms, stride = run.memory->x_stride;
     if (l > 0) memset(real(run.memory->x_gradients[l % 2]) + thread * atoms * stride, 0, sizeof(REAL) * atoms * stride);
     for (int64_t b = begin; b < end; b += BLOCK) backward_block(run, l, b, end - b < BLOCK ? end - b : BLOCK, thread);
+}
+
+// Adds the threads' gradients by x up in the first one's.
+void sum_x_gradients(const NetworkRun &run, int64_t l, int64_t begin, int64_t end, int64_t) {
+    const NetworkMemory &memory = *run.memory;
+    REAL *const sum = real(memory.x_gradients[l % 2]);
+    for (int64_t t = 1; t < memory.threads; t++)
+        for (int64_t i = begin; i < end; i++)
+            add(sum + i * memory.x_stride, sum + (t * run.problem->num_atoms + i) * memory.x_stride, run.network->layers[l].dim_x);
 }
 
 // Forces and virials from the gradients by edge vectors; each thread has its own sums.
@@ -343,5 +359,5 @@ void sum_threads(const NetworkRun &run, int64_t, int64_t begin, int64_t end, int
 // In the order of Stage.
 extern "C" const StageKernel NAME[NUM_STAGES];
 extern "C" const StageKernel NAME[NUM_STAGES] = {
-    geometry, forward_layer, backward_layer, derivatives, sum_threads,
+    geometry, forward_layer, backward_layer, derivatives, sum_threads, sum_x_gradients,
     train_forward, train_backward, tangent_geometry, tangent_forward, tangent_backward, sum_gradients};

@@ -88,14 +88,20 @@ struct Network {
     const double *scale, *shift;    // by species
 };
 
+// Fills rows of the atoms that are not centres with their owners' (gradients = 0), or adds their rows to their owners'
+// (gradients = 1). Rows of the network's precision, `stride` numbers apart; `width` of them count. Not 0 ends the run.
+typedef int (*Exchange)(void *context, int64_t gradients, void *rows, int64_t width, int64_t stride);
+
 struct NetworkProblem {
-    int64_t num_atoms, num_edges;
+    int64_t num_atoms, num_centres, num_edges;  // centres come first; the others, ghosts, are neighbours only
     const int64_t *edge_index;      // (2, E), sorted by centre
     const int64_t *species;         // (N,)
     const double *edge_vectors;     // (E, 3)
-    double *energies;               // (N,)
+    double *energies;               // (centres,)
     double *forces;                 // (N, 3) or null: energies only
     double *virials;                // (N, 3, 3) or null
+    Exchange exchange;              // or null, if all are centres
+    void *context;
 };
 
 // What training keeps besides: by layer, values and gradients of the energy that its tangent pass reads again, and
@@ -125,6 +131,7 @@ struct NetworkMemory {
     void *x_gradients[2];           // by parity of the layer: (threads, N, widest dim_x)
     int64_t features_stride, x_stride;
     int64_t threads;
+    int64_t x_shares;               // how many of the threads' x_gradients are to be added up: all, or the first has them
     const int64_t *share;           // (threads + 1,) atoms of a thread in the backward pass
     double *edge_gradients;         // (threads, N, 12): forces and virials of each thread
     void *scratch;                  // (threads, scratch_size)
@@ -146,6 +153,7 @@ struct NetworkRun {
 // of each layer, TANGENT_BACKWARD of each from the last and SUM_GRADIENTS (of bytes, not atoms).
 enum Stage {
     GEOMETRY, FORWARD_LAYER, BACKWARD_LAYER, DERIVATIVES, SUM,
+    SUM_X,  // of a layer's x_gradients, before they are exchanged
     TRAIN_FORWARD, TRAIN_BACKWARD, TANGENT_GEOMETRY, TANGENT_FORWARD, TANGENT_BACKWARD, SUM_GRADIENTS, NUM_STAGES
 };
 typedef void (*StageKernel)(const NetworkRun &, int64_t layer, int64_t begin, int64_t end, int64_t thread);

@@ -19,7 +19,7 @@ STAGES(avx512)
 
 namespace {
 
-enum Status { OK, BAD_EDGE, UNSORTED, OUT_OF_MEMORY };
+enum Status { OK, BAD_EDGE, UNSORTED, OUT_OF_MEMORY, NOT_EXCHANGED };
 
 const StageKernel *stages(int level, bool is_double) {
 #ifdef WITH_X86_LEVELS
@@ -66,10 +66,10 @@ struct OwnedTraining {
 };
 
 Status count_edges(const NetworkProblem &problem, std::vector<int64_t> &first) {
-    const int64_t n = problem.num_atoms, *centre = problem.edge_index, *neighbour = centre + problem.num_edges;
+    const int64_t n = problem.num_centres, *centre = problem.edge_index, *neighbour = centre + problem.num_edges;
     first.assign(n + 1, 0);
     for (int64_t e = 0; e < problem.num_edges; e++) {
-        if (uint64_t(centre[e]) >= uint64_t(n) || uint64_t(neighbour[e]) >= uint64_t(n)) return BAD_EDGE;
+        if (uint64_t(centre[e]) >= uint64_t(n) || uint64_t(neighbour[e]) >= uint64_t(problem.num_atoms)) return BAD_EDGE;
         if (e && centre[e - 1] > centre[e]) return UNSORTED;
         first[centre[e] + 1]++;
     }
@@ -89,7 +89,7 @@ void divide(const std::vector<int64_t> &first, int64_t threads, std::vector<int6
 NetworkMemory reserve(OwnedMemory &own, const Network &network, const NetworkProblem &problem, int64_t real, int64_t threads) {
     const int64_t n = problem.num_atoms, e = problem.num_edges, dim_y = (network.l_max + 1) * (network.l_max + 1);
     NetworkMemory memory = {};
-    memory.threads = threads;
+    memory.threads = memory.x_shares = threads;
     memory.harmonics = own.edges[0].reserve(e * dim_y * real);
     memory.harmonic_gradients = own.edges[1].reserve(e * dim_y * real);
     memory.position = own.edges[2].reserve(e * real);
@@ -124,7 +124,7 @@ int useful_threads(const Network &network, const NetworkProblem &problem, int th
     for (int64_t l = 0; l < network.num_layers; l++) weights += network.layers[l].table_row;
     const int64_t worth_a_thread = 1 << 18;  // below, waking a thread costs more than it saves
     const int64_t useful = 1 + problem.num_edges * weights / worth_a_thread;
-    return int(std::max<int64_t>(1, std::min({int64_t(threads), useful, problem.num_atoms})));
+    return int(std::max<int64_t>(1, std::min({int64_t(threads), useful, problem.num_centres})));
 }
 
 void reserve_training(OwnedTraining &own, const Network &network, const NetworkProblem &problem, int64_t real) {
@@ -151,8 +151,9 @@ void reserve_training(OwnedTraining &own, const Network &network, const NetworkP
     own.pieces.training = &training;
 }
 
-void calculate(const NetworkRun &run, const StageKernel *kernels) {
-    const int64_t n = run.problem->num_atoms, layers = run.network->num_layers, threads = run.memory->threads;
+Status calculate(const NetworkRun &run, NetworkMemory &memory, const StageKernel *kernels) {
+    const NetworkProblem &problem = *run.problem;
+    const int64_t n = problem.num_centres, layers = run.network->num_layers, threads = run.memory->threads;
     const int64_t piece = std::max<int64_t>(1, std::min<int64_t>(BLOCK, n / (threads * 4)));
     const auto pieces = [&](Stage stage, int64_t layer, int64_t size) {
         run_pieces(int(threads), n, size, [&](int64_t begin, int64_t end, int share) { kernels[stage](run, layer, begin, end, share); });
@@ -161,12 +162,27 @@ void calculate(const NetworkRun &run, const StageKernel *kernels) {
         run_shares(int(threads), [&](int t) { kernels[stage](run, layer, run.memory->share[t], run.memory->share[t + 1], t); });
     };
     const bool training = run.memory->training;
+    const auto of_all_atoms = [&](Stage stage, int64_t layer) {
+        run_pieces(int(threads), problem.num_atoms, 1024, [&](int64_t begin, int64_t end, int share) { kernels[stage](run, layer, begin, end, share); });
+    };
     pieces(GEOMETRY, 0, 4 * BLOCK);
-    for (int64_t l = 0; l < layers; l++) pieces(training ? TRAIN_FORWARD : FORWARD_LAYER, l, piece);
-    if (!run.problem->forces) return;
-    for (int64_t l = layers - 1; l >= 0; l--) shares(training ? TRAIN_BACKWARD : BACKWARD_LAYER, l);
+    for (int64_t l = 0; l < layers; l++) {
+        pieces(training ? TRAIN_FORWARD : FORWARD_LAYER, l, piece);
+        if (!problem.exchange || l + 1 == layers) continue;
+        const int64_t width = run.network->layers[l + 1].dim_x;
+        if (problem.exchange(problem.context, 0, memory.x[l + 1], width, width)) return NOT_EXCHANGED;
+    }
+    if (!problem.forces) return OK;
+    for (int64_t l = layers - 1; l >= 0; l--) {
+        shares(training ? TRAIN_BACKWARD : BACKWARD_LAYER, l);
+        if (!problem.exchange || l == 0) continue;
+        of_all_atoms(SUM_X, l);
+        memory.x_shares = 1;
+        if (problem.exchange(problem.context, 1, memory.x_gradients[l % 2], run.network->layers[l].dim_x, memory.x_stride)) return NOT_EXCHANGED;
+    }
     shares(DERIVATIVES, 0);
-    pieces(SUM, 0, 1024);
+    of_all_atoms(SUM, 0);
+    return OK;
 }
 
 void calculate_gradients(const NetworkRun &run, const StageKernel *kernels) {
@@ -195,10 +211,10 @@ EXPORT int network_run(void *own, const Network *network, const NetworkProblem *
     OwnedMemory &memory = *static_cast<OwnedMemory *>(own);
     try {
         const Status status = count_edges(*problem, memory.first);
-        if (status != OK || problem->num_atoms == 0) return status;
+        if (status != OK || (problem->num_atoms == 0 && !problem->exchange)) return status;
         threads = useful_threads(*network, *problem, threads);
-        const NetworkMemory pieces = reserve(memory, *network, *problem, is_double ? 8 : 4, threads);
-        calculate(NetworkRun{network, problem, &pieces}, stages(level, is_double));
+        NetworkMemory pieces = reserve(memory, *network, *problem, is_double ? 8 : 4, threads);
+        return calculate(NetworkRun{network, problem, &pieces}, pieces, stages(level, is_double));
     } catch (const std::bad_alloc &) {
         return OUT_OF_MEMORY;
     }
@@ -218,7 +234,7 @@ EXPORT int network_train_forces(void *pointer, const Network *network, const Net
         own.pieces = reserve(own.memory, *network, *problem, real, useful_threads(*network, *problem, threads));
         own.problem = *problem;
         reserve_training(own, *network, *problem, real);
-        calculate(NetworkRun{network, &own.problem, &own.pieces}, stages(level, is_double));
+        return calculate(NetworkRun{network, &own.problem, &own.pieces}, own.pieces, stages(level, is_double));
     } catch (const std::bad_alloc &) {
         return OUT_OF_MEMORY;
     }

@@ -86,22 +86,6 @@ void train_forward(const NetworkRun &run, int64_t l, int64_t begin, int64_t end,
     for (int64_t b = begin; b < end; b += BLOCK) train_forward_block(run, l, b, end - b < BLOCK ? end - b : BLOCK, thread);
 }
 
-// The sum over threads of gradients by x, and those by the features before it that it brings.
-void gather_x_gradients(const NetworkRun &run, int64_t l, int64_t begin, int64_t count, Rows sum, Rows features) {
-    const NetworkLayer &layer = run.network->layers[l];
-    const NetworkMemory &memory = *run.memory;
-    const int64_t *species = run.problem->species + begin;
-    for (int64_t i = 0; i < count; i++)
-        for (int64_t u = 0; u < layer.dim_x; u += LANES) {
-            const REAL *share = real(memory.x_gradients[l % 2]) + (begin + i) * memory.x_stride + u;
-            Vector total = load(share);
-            for (int64_t t = 1; t < memory.threads; t++) total += load(share + t * run.problem->num_atoms * memory.x_stride);
-            store(sum[i] + u, total);
-        }
-    for (int64_t i = 0; run.network->sender && i < count; i++) scale(sum[i], run.network->sender[species[i]], layer.dim_x);
-    apply<true>(layer.in, features, sum, species, count);
-}
-
 void train_backward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_t count, int64_t thread) {
     const Network &network = *run.network;
     const NetworkMemory &memory = *run.memory;
