@@ -34,6 +34,7 @@ def info(
         "cutoff": f"{architecture.cutoff:g} Å",
         "network": f"{architecture.name}, {architecture.summary()}, {parameters} parameters, "
         + str(loaded.potential.dtype).removeprefix("torch."),
+        "fine-tuned from": _parent(card.training.get("parent")),
         "training data": card.training_data,
         "data licence": card.data_license,
         "model licence": card.license,
@@ -48,3 +49,9 @@ def info(
         if value:
             table.add_row(name, str(value))
     console.print(table)
+
+
+def _parent(parent: dict[str, str] | None) -> str:
+    if parent is None:
+        return ""
+    return f"{parent['name']} (sha256 {parent['sha256']}, {parent.get('license', 'licence not stated')})"

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ase_equivariant.io.model_file import ModelCard
 from ase_equivariant.potential import Potential
 from ase_equivariant.training.config import TrainConfig
-from ase_equivariant.training.dataset import Batch, make_samples, mean_neighbors
+from ase_equivariant.training.dataset import Batch, make_samples, mean_neighbors, replay_count
 from ase_equivariant.training.evaluate import Evaluation
-from ase_equivariant.training.finetune import freeze, load_parent, refit_references, replay_frames
+from ase_equivariant.training.finetune import freeze, label_replay, load_parent, refit_references, replay_sources
+from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.readers import DataError
 from ase_equivariant.training.references import energy_scales, reference_energies, species_of
 from ase_equivariant.training.splits import Splits
@@ -37,7 +39,9 @@ class Start:
     samples, replay : list of Batch
         Training structures, and those that are mixed in, as tensors.
     parent : dict
-        Name and sha256 of the model it starts from; empty if from random weights.
+        Name, sha256 and licence of the model it starts from; empty if from random weights.
+    replay_source : list of Frame
+        The structures mixed in as the files have them.
     """
 
     potential: Potential
@@ -45,6 +49,15 @@ class Start:
     samples: list[Batch]
     replay: list[Batch]
     parent: dict[str, str]
+    replay_source: list[Frame]
+
+    def describe(self) -> dict[str, Any]:
+        """What the card says of it; nothing if from random weights."""
+        if not self.parent:
+            return {}
+        again = self.config.finetune.replay
+        about = {"structures": len(self.replay), "labelled_by": again.labelled_by} if again is not None else None
+        return {"parent": self.parent, **({"replay": about} if about else {})}
 
 
 def build_start(config: TrainConfig, splits: Splits) -> Start:
@@ -56,19 +69,22 @@ def build_start(config: TrainConfig, splits: Splits) -> Start:
         If the data has an element that the model does not know, or no labels to fit.
     """
     if config.init is None:
-        return Start(*build_potential(config, splits), [], {})
+        return Start(*build_potential(config, splits), [], {}, [])
     config = config.with_architecture(species=_resolve_species(config, splits))
     dtype = DTYPES[config.run.dtype]
-    samples = make_samples(splits.train, config.model.architecture.cutoff, dtype)
     parent = load_parent(config)
+    freeze(deepcopy(parent.potential), config.finetune.freeze)  # a wrong name is told before the work
+    again = replay_sources(config, parent)
+    samples = make_samples(splits.train, config.model.architecture.cutoff, dtype)
     potential = deepcopy(parent.potential)
     moves = np.zeros(len(potential.species))
     if config.finetune.references == "refitted":
         moves = refit_references(potential, splits.train)
-    again = replay_frames(config, parent, moves)
-    replay = make_samples(again, potential.cutoff, dtype) if again else []
     freeze(potential, config.finetune.freeze)
-    return Start(potential.to(dtype), config, samples, replay, {"name": parent.name, "sha256": parent.sha256})
+    labelled = label_replay(config, parent, again, moves)
+    mark = torch.tensor([True])
+    replay = [replace(s, replayed=mark) for s in make_samples(labelled, potential.cutoff, dtype)] if labelled else []
+    return Start(potential.to(dtype), config, samples, replay, parent.describe(), again)
 
 
 def build_potential(config: TrainConfig, splits: Splits) -> tuple[Potential, TrainConfig, list[Batch]]:
@@ -131,10 +147,14 @@ def check_labels(config: TrainConfig, parts: Mapping[str, Sequence[Batch]]) -> N
                 )
 
 
-def make_fingerprint(config: TrainConfig, parts: Mapping[str, Sequence[Batch]], parent: Mapping[str, str]) -> str:
-    """sha256 of everything that decides the weights: configuration, initial model and structures with labels."""
-    digest = hashlib.sha256(config.fingerprint().encode())
-    digest.update(parent.get("sha256", "").encode())
+def make_fingerprint(start: Start, parts: Mapping[str, Sequence[Batch]]) -> str:
+    """sha256 of everything that decides the weights: configuration, initial model and structures with labels.
+
+    Of replayed structures, those in the files: labels that the initial model gives differ in the last digit
+    from one processor to the next, and a run may continue on another.
+    """
+    digest = hashlib.sha256(start.config.fingerprint().encode())
+    digest.update(start.parent.get("sha256", "").encode())
     for part, samples in parts.items():
         digest.update(part.encode())
         for sample in samples:
@@ -146,6 +166,12 @@ def make_fingerprint(config: TrainConfig, parts: Mapping[str, Sequence[Batch]], 
                 sample.stress,
             ):
                 digest.update(tensor.cpu().numpy().tobytes())
+    digest.update(b"replay")
+    for frame in start.replay_source:
+        for values in (frame.atoms.numbers, frame.atoms.positions, frame.atoms.cell.array, frame.atoms.pbc):
+            digest.update(values.tobytes())
+        for label in (frame.energy, frame.forces, frame.stress):
+            digest.update(b"none" if label is None else np.asarray(label, dtype=float).tobytes())
     return digest.hexdigest()
 
 
@@ -189,14 +215,28 @@ def make_card(
     )
 
 
-def summary(config: TrainConfig, splits: Splits, potential: Potential) -> str:
+def summary(start: Start, splits: Splits) -> str:
     """One line on what is about to be trained."""
-    architecture, trained = config.model.architecture, [p for p in potential.parameters() if p.requires_grad]
-    sizes = f"{len(splits.train)} training and {len(splits.validation)} validation structures"
-    count = f"{sum(p.numel() for p in trained)} parameters"
-    if config.init is not None:
-        return f"{sizes}; starting from {config.init}, {len(potential.species)} elements; {count} to be trained"
-    return (
-        f"{sizes}; species {' '.join(potential.species)}; {architecture.avg_num_neighbors:.1f} neighbours within "
-        f"{architecture.cutoff:g} Å; {count}"
-    )
+    potential, architecture = start.potential, start.config.model.architecture
+    total, trained = (sum(p.numel() for p in ps) for ps in (potential.parameters(), _trained(potential)))
+    mean = architecture.avg_num_neighbors  # of the initial model's own data, where there is one
+    neighbors = f"{mean:.1f} neighbours within the " if mean is not None else ""
+    parts = [
+        f"{len(splits.train)} training and {len(splits.validation)} validation structures",
+        f"species {' '.join(potential.species)}"
+        if len(potential.species) < 20
+        else f"{len(potential.species)} species",
+        f"{neighbors}cutoff {architecture.cutoff:g} Å",
+        f"{total} parameters" + (f", {total - trained} of them frozen" if trained < total else ""),
+    ]
+    again = start.config.finetune.replay
+    if again is not None:
+        count, size = replay_count(start.config.run.batch_size, again.fraction), start.config.run.batch_size
+        parts.append(f"{count} of {size} in each batch from {len(start.replay)} replayed structures")
+    if start.parent:
+        parts.append(f"starting from {start.parent['name']}")
+    return "; ".join(parts)
+
+
+def _trained(potential: Potential) -> list[Tensor]:
+    return [p for p in potential.parameters() if p.requires_grad]

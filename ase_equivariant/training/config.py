@@ -335,7 +335,9 @@ def _with_initial_model(values: dict[str, Any]) -> dict[str, Any]:
     for name in ("references", "scale"):
         if isinstance(data, dict) and name in data and values.get("model") is None:
             raise ConfigError(f"data.{name} has no meaning with init = {init!r}: see finetune.references")
-    optimizer = {"lr": 0.001, **(values.get("optimizer") or {})}  # a fifth of what training from scratch starts with
+    optimizer = values.get("optimizer", {})
+    if isinstance(optimizer, dict):  # what is none is for the validation to refuse
+        optimizer = {"lr": 0.001, **optimizer}  # a fifth of what training from scratch starts with
     return {**values, "model": model, "optimizer": optimizer}
 
 

@@ -33,6 +33,8 @@ class Batch:
         (S,), (N,) and (S,) bool.
     num_atoms : Tensor
         (S,) int64.
+    replayed : Tensor
+        (S,) bool: structures of what the initial model knew, which may have weights of their own in the loss.
     """
 
     graph: AtomicGraph
@@ -43,6 +45,7 @@ class Batch:
     has_forces: Tensor
     has_stress: Tensor
     num_atoms: Tensor
+    replayed: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on ``device``."""
@@ -56,7 +59,7 @@ class Batch:
         return Batch(graph=AtomicGraph.collate([sample.graph for sample in samples]), **labels)
 
 
-_LABELS = ("energy", "forces", "stress", "has_energy", "has_forces", "has_stress", "num_atoms")
+_LABELS = ("energy", "forces", "stress", "has_energy", "has_forces", "has_stress", "num_atoms", "replayed")
 
 
 def to_batch(frame: Frame, cutoff: float, dtype: torch.dtype, device: torch.device | str = "cpu") -> Batch:
@@ -74,6 +77,7 @@ def to_batch(frame: Frame, cutoff: float, dtype: torch.dtype, device: torch.devi
         has_forces=torch.full((n,), frame.forces is not None, device=device),
         has_stress=torch.tensor([has_stress], device=device),
         num_atoms=torch.tensor([n], device=device),
+        replayed=torch.tensor([False], device=device),
     )
 
 
@@ -132,12 +136,17 @@ class EpochLoader:
         replay_fraction: float = 0.0,
     ):
         self.replay = replay
-        self.num_replay = min(batch_size - 1, max(1, round(batch_size * replay_fraction))) if replay else 0
+        self.num_replay = replay_count(batch_size, replay_fraction) if replay else 0
         self.samples, self.batch_size, self.seed = samples, batch_size - self.num_replay, seed
         self.rank, self.world_size = rank, world_size
         self.epoch = self.skip = 0
         if replay and batch_size < 2:
             raise DataError(f"run.batch_size = {batch_size} has no room for replayed structures: make it 2 or more")
+        if self.num_replay > len(replay):
+            raise DataError(
+                f"finetune.replay has {len(replay)} structures, but {self.num_replay} are mixed into each batch of "
+                f"{batch_size}: add structures, or lower finetune.replay.fraction or run.batch_size"
+            )
         if self.batches_per_epoch == 0:
             raise DataError(
                 f"{len(samples)} structures in batches of {batch_size} are not enough for {world_size} processes: "
@@ -170,6 +179,11 @@ class EpochLoader:
             return []
         generator = torch.Generator().manual_seed(_mix(_mix(self.seed or 0, self.epoch), number))
         return torch.randperm(len(self.replay), generator=generator)[: self.num_replay].tolist()
+
+
+def replay_count(batch_size: int, fraction: float) -> int:
+    """How many replayed structures make up a fraction of a batch: at least one, and not all of it."""
+    return min(batch_size - 1, max(1, round(batch_size * fraction)))
 
 
 def _mix(seed: int, epoch: int) -> int:

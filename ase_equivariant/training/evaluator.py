@@ -58,7 +58,7 @@ class Evaluator:
         found = {}
         for name, predict in (("compiled", self), ("autograd", Evaluator(self.potential, compiled=False))):
             prediction = predict(batch, forces=loss.needs_forces, stress=loss.needs_stress)
-            total = loss.total(loss.sums(compute_errors(prediction, batch)))
+            total = loss.total(loss.sums(compute_errors(prediction, batch), batch))
             gradients = torch.autograd.grad(total, weights, allow_unused=True, materialize_grads=True)
             found[name] = (prediction.get("forces", torch.zeros(1)).detach(), gradients)
         gradients, expected = found["compiled"][1], found["autograd"][1]

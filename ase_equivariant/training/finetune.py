@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from ase import Atoms
-from ase.io import read
 
 from ase_equivariant.config import ConfigError
 from ase_equivariant.graph.convert import atoms_to_graph
@@ -17,7 +15,7 @@ from ase_equivariant.io.registry import resolve
 from ase_equivariant.potential import Potential
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.frames import Frame
-from ase_equivariant.training.readers import DataError, read_frames
+from ase_equivariant.training.readers import DataError, read_frames, read_structures
 from ase_equivariant.training.references import composition
 
 
@@ -27,14 +25,19 @@ class Parent:
 
     name: str
     sha256: str
+    license: str
     potential: Potential
+
+    def describe(self) -> dict[str, str]:
+        """What a card says of it."""
+        return {"name": self.name, "sha256": self.sha256, "license": self.license}
 
 
 def load_parent(config: TrainConfig) -> Parent:
     """The initial model, verified on the way."""
     assert config.init is not None
     loaded = load_model(resolve(config.init, config.finetune.modal))
-    return Parent(loaded.card.name, loaded.header.sha256, loaded.potential.to(torch.float64))
+    return Parent(loaded.card.name, loaded.header.sha256, loaded.card.license, loaded.potential.to(torch.float64))
 
 
 def predict_energies(potential: Potential, frames: Sequence[Frame]) -> np.ndarray:
@@ -61,7 +64,7 @@ def refit_references(potential: Potential, frames: Sequence[Frame]) -> np.ndarra
 
 
 def freeze(potential: Potential, names: Sequence[str]) -> None:
-    """Let everything be trained but what ``names`` says.
+    """Let everything be trained but what ``names`` says, and what the model's own configuration keeps fixed.
 
     Raises
     ------
@@ -73,12 +76,18 @@ def freeze(potential: Potential, names: Sequence[str]) -> None:
         if name not in known:
             raise ConfigError(f"finetune.freeze: no part is called {name!r}: choose from {', '.join(known)}")
     kept = {parameter for name in names for parameter in known[name]}
-    trained = 0
-    for name, parameter in potential.named_parameters():
-        parameter.requires_grad_(name not in kept)
-        trained += name not in kept
+    trained = _trainable(potential) - kept
     if not trained:
         raise ConfigError(f"finetune.freeze = {list(names)} leaves nothing to train: take something out")
+    for name, parameter in potential.named_parameters():
+        parameter.requires_grad_(name in trained)
+
+
+def _trainable(potential: Potential) -> set[str]:
+    """Names of the parameters that training from scratch would move: fixed wave numbers are none, for one."""
+    with torch.random.fork_rng(devices=[]):  # building draws random weights
+        untrained = Potential(potential.config)
+    return {name for name, parameter in untrained.named_parameters() if parameter.requires_grad}
 
 
 def frozen_parts(potential: Potential) -> dict[str, list[str]]:
@@ -95,35 +104,43 @@ def frozen_parts(potential: Potential) -> dict[str, list[str]]:
     return {part: parameters for part, parameters in parts.items() if parameters}
 
 
-def replay_frames(config: TrainConfig, parent: Parent, moves: np.ndarray) -> list[Frame]:
-    """What the parent knew, with energies counted from the run's reference energies.
+def replay_sources(config: TrainConfig, parent: Parent) -> list[Frame]:
+    """What is to be replayed, as the files have it; without labels if the initial model gives them.
 
-    ``moves`` are those of :func:`refit_references`: the labels are of the parent's level of theory, whose
-    elements count from elsewhere.
+    Raises
+    ------
+    DataError
+        If a file cannot be used, or holds an element that the initial model does not know.
     """
     replay = config.finetune.replay
     if replay is None:
         return []
-    if replay.labelled_by == "files":
-        frames = read_frames(replay.files, replay.label_config())[: replay.num_structures]
-        _refuse_unknown([frame.atoms for frame in frames], parent)
-    else:
-        paths = [replay.files] if isinstance(replay.files, str) else replay.files
-        structures = [atoms for path in paths for atoms in read(path, ":")][: replay.num_structures]
-        _refuse_unknown(structures, parent)
-        frames = [_labelled(Frame(atoms), parent.potential) for atoms in structures]
-    species = parent.potential.species
+    read = read_frames if replay.labelled_by == "files" else read_structures
+    frames = read(replay.files, replay.label_config())[: replay.num_structures]
+    found = {symbol for frame in frames for symbol in frame.atoms.symbols}
+    unknown = sorted(found - set(parent.potential.species))
+    if unknown:
+        raise DataError(f"finetune.replay has {', '.join(unknown)}, which {parent.name} does not know")
+    for name, weight in replay.weights.model_dump(exclude_none=True).items():
+        if replay.labelled_by == "files" and weight > 0 and all(getattr(frame, name) is None for frame in frames):
+            raise DataError(f"no replayed structure has {name}, but finetune.replay.weights.{name} is {weight:g}")
+    return frames
+
+
+def label_replay(config: TrainConfig, parent: Parent, frames: Sequence[Frame], moves: np.ndarray) -> list[Frame]:
+    """Replayed structures with labels and energies that count from the run's reference energies.
+
+    ``moves`` are those of :func:`refit_references`: the labels are of the parent's level of theory, whose
+    elements count from elsewhere.
+    """
+    replay, species = config.finetune.replay, parent.potential.species
+    if replay is not None and replay.labelled_by == "init":
+        frames = [_labelled(frame, parent.potential) for frame in frames]
     shifts = [float(composition(frame, species) @ moves) for frame in frames]
     return [
         frame if frame.energy is None else replace(frame, energy=frame.energy + shift)
         for frame, shift in zip(frames, shifts, strict=True)
     ]
-
-
-def _refuse_unknown(structures: Sequence[Atoms], parent: Parent) -> None:
-    unknown = sorted({symbol for atoms in structures for symbol in atoms.symbols} - set(parent.potential.species))
-    if unknown:
-        raise DataError(f"finetune.replay has {', '.join(unknown)}, which {parent.name} does not know")
 
 
 def _labelled(frame: Frame, potential: Potential) -> Frame:

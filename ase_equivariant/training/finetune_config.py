@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ase_equivariant.config import Config
 from ase_equivariant.training.labels import Files, LabelConfig
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class ReplayWeights(Config):
+    """Weights of the loss's terms for replayed structures; None is that of the run's own ``loss``.
+
+    Zero for ``energy`` leaves forces, for where levels of theory differ by more than energies of elements.
+    """
+
+    energy: Weight | None = None
+    forces: Weight | None = None
+    stress: Weight | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.energy == self.forces == self.stress == 0:
+            raise ValueError("every weight of the replayed structures is zero: leave [finetune.replay] out instead")
+        return self
 
 
 class ReplayConfig(LabelConfig):
@@ -20,15 +39,18 @@ class ReplayConfig(LabelConfig):
     labelled_by : {"files", "init"}
         Their own labels, or those that the initial model gives: for when its training data are not at hand.
     fraction : float
-        Of each batch.
+        Of each batch, rounded to whole structures, at least one; the last batch of an epoch has as many.
     num_structures : int or None
         At most so many, the first of them in the order of the files.
+    weights : ReplayWeights
+        In the loss.
     """
 
     files: Files
     labelled_by: Literal["files", "init"] = "files"
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
     num_structures: Annotated[int, Field(strict=True, ge=1)] | None = None
+    weights: ReplayWeights = ReplayWeights()
 
     def label_config(self) -> LabelConfig:
         """The part that says how files are read."""

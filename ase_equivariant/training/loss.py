@@ -12,6 +12,7 @@ from torch.nn.functional import huber_loss
 from ase_equivariant.potential import Prediction
 from ase_equivariant.training.config import EnergyTermConfig, LossConfig, TermConfig
 from ase_equivariant.training.dataset import Batch
+from ase_equivariant.training.finetune_config import ReplayWeights
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,22 @@ def _masked(difference: Tensor, mask: Tensor) -> Errors:
 
 
 class Loss:
-    """``Σ_q w_q · mean(shape_q(error_q))`` over the quantities q with a positive weight."""
+    """``Σ_q mean(w_q · shape_q(error_q))`` over the quantities q with a positive weight w_q.
 
-    def __init__(self, config: LossConfig):
+    Parameters
+    ----------
+    config : LossConfig
+        Weights and shapes.
+    replay : ReplayWeights, optional
+        Weights of replayed structures, where they differ.
+    """
+
+    def __init__(self, config: LossConfig, replay: ReplayWeights | None = None):
         self.config = config
         terms: dict[str, TermConfig] = {name: getattr(config, name) for name in LossConfig.model_fields}
-        self.terms = {name: term for name, term in terms.items() if term.weight > 0}
+        own = replay.model_dump(exclude_none=True) if replay is not None else {}
+        self.replay_weights: dict[str, float] = {k: w for k, w in own.items() if w != terms[k].weight}
+        self.terms = {k: term for k, term in terms.items() if term.weight > 0 or self.replay_weights.get(k, 0) > 0}
 
     @property
     def needs_forces(self) -> bool:
@@ -61,19 +72,25 @@ class Loss:
         """Whether stress takes part."""
         return "stress" in self.terms
 
-    def sums(self, errors: dict[str, Errors]) -> Tensor:
-        """Sum of the shape over labels and number of labels for each term, (terms, 2) float64."""
+    def sums(self, errors: dict[str, Errors], batch: Batch) -> Tensor:
+        """Weighted sum of the shape over labels and number of labels for each term, (terms, 2) float64."""
         rows = []
         for name, term in self.terms.items():
             per_atom = isinstance(term, EnergyTermConfig) and term.per_atom
             error = errors["energy_per_atom" if per_atom else name]
-            rows.append(torch.stack([_shape(error.values, term).sum(dtype=torch.float64), error.count.double()]))
+            shaped = _shape(error.values, term)
+            if name in self.replay_weights:
+                replayed = batch.replayed[batch.graph.batch] if name == "forces" else batch.replayed
+                weights = torch.where(replayed, self.replay_weights[name], term.weight).to(shaped.dtype)
+                total = (shaped.flatten(1).sum(1) if shaped.ndim > 1 else shaped).mul(weights).sum(dtype=torch.float64)
+            else:
+                total = term.weight * shaped.sum(dtype=torch.float64)
+            rows.append(torch.stack([total, error.count.double()]))
         return torch.stack(rows)
 
     def total(self, sums: Tensor) -> Tensor:
         """The loss from :meth:`sums`; a term without a single label adds nothing."""
-        weights = sums.new_tensor([term.weight for term in self.terms.values()])
-        return (weights * sums[:, 0] / sums[:, 1].clamp(min=1)).sum()
+        return (sums[:, 0] / sums[:, 1].clamp(min=1)).sum()
 
 
 def _length(error: Tensor) -> Tensor:

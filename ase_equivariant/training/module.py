@@ -54,6 +54,8 @@ class TrainingModule(pl.LightningModule):
         self.loss = Loss(config.loss)
         self.evaluator = Evaluator(potential, config.run.compiled and config.run.device == "cpu")
         self._checked = False
+        replay = config.finetune.replay
+        self.train_loss = Loss(config.loss, replay.weights) if replay is not None else self.loss
         self.schedule = Schedule(config.schedule, train.batches_per_epoch, config.run.max_epochs)
         self.ema: WeightAverage | None = None
         self.epoch = self.batches_done = self.steps_done = 0
@@ -150,10 +152,11 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
         if not self._checked:
-            self.evaluator.check(batch, self.loss)
+            self.evaluator.check(batch, self.train_loss)
             self._checked = True
-        prediction = self.evaluator(batch, forces=self.loss.needs_forces, stress=self.loss.needs_stress)
-        loss = self.loss.total(self.loss.sums(compute_errors(prediction, batch)))
+        needs = {"forces": self.train_loss.needs_forces, "stress": self.train_loss.needs_stress}
+        errors = compute_errors(self.evaluator(batch, **needs), batch)
+        loss = self.train_loss.total(self.train_loss.sums(errors, batch))
         self._loss_sum += loss.detach()
         return loss
 
@@ -178,7 +181,7 @@ class TrainingModule(pl.LightningModule):
         prediction = self.evaluator(batch, forces=True, stress=bool(batch.has_stress.any()))
         errors = compute_errors(prediction, batch)
         self._val_errors.add(errors)
-        self._val_sums += self.loss.sums(errors).detach()
+        self._val_sums += self.loss.sums(errors, batch).detach()
 
     def on_validation_end(self) -> None:
         """Take the epoch's metrics, remember the best weights and put the trained weights back."""

@@ -55,7 +55,17 @@ def read_frames(
     return frames
 
 
-def _read_file(path: Path, config: LabelConfig, allow_nonfinite: bool) -> list[Frame]:
+def read_structures(files: str | Path | Sequence[str | Path], config: LabelConfig | None = None) -> list[Frame]:
+    """As :func:`read_frames`, without labels, which the files need not have; of ``config`` the length unit counts."""
+    units = LabelConfig(length_units=config.length_units) if config else LabelConfig()
+    paths = [files] if isinstance(files, str | Path) else files
+    frames = [Frame(frame.atoms) for path in paths for frame in _read_file(Path(path), units, labelled=False)]
+    if not frames:
+        raise DataError(f"{', '.join(map(str, paths))}: no structures in it")
+    return frames
+
+
+def _read_file(path: Path, config: LabelConfig, allow_nonfinite: bool = False, *, labelled: bool = True) -> list[Frame]:
     if not path.is_file():
         raise DataError(f"{path}: no such file (relative paths start from the current directory, {Path.cwd()})")
     if path.suffix == ".npz":
@@ -63,8 +73,10 @@ def _read_file(path: Path, config: LabelConfig, allow_nonfinite: bool) -> list[F
             frames = read_npz(path, config.labels)
         except ValueError as error:
             raise DataError(str(error)) from None
-    else:
+    elif labelled:
         frames = _label(list(iterate_structures(path)), path, config)
+    else:
+        frames = [Frame(_bare(atoms)) for atoms in iterate_structures(path)]
     length = _LENGTH_UNITS[config.length_units]
     for k, frame in enumerate(frames):
         _check(frame, f"{path}: structure {k}", allow_nonfinite)

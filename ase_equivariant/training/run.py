@@ -101,20 +101,19 @@ def train(
         validation = make_samples(splits.validation, potential.cutoff, DTYPES[config.run.dtype])
         parts = {"training": start.samples, "validation": validation}
         check_labels(config, parts)
-        fingerprint, folder = make_fingerprint(config, {**parts, "replay": start.replay}, start.parent), config.folder
+        fingerprint, folder = make_fingerprint(start, parts), config.folder
         state = _open_folder(folder, fingerprint, restart_from_scratch and is_main)
         last_epoch = state["epoch"] if state else 0
         if is_main:
             _write_json(folder / "config.json", config.model_dump(mode="json"))
             _write_json(folder / "splits.json", describe_splits(config, splits))
         if is_main and not quiet:
-            say(summary(config, splits, potential))
+            say(summary(start, splits))
             say(f"{f'continuing in epoch {last_epoch + 1}' if state else 'starting'}, in {folder}")
         model_file = folder / f"{config.run.name}.safetensors"
 
         def save(best: Potential, record: dict[str, Any], evaluations: dict[str, Evaluation] | None = None) -> None:
-            origin = {"parent": start.parent} if start.parent else {}
-            save_model(model_file, best, make_card(config, best, splits, {**record, **origin}, evaluations))
+            save_model(model_file, best, make_card(config, best, splits, {**record, **start.describe()}, evaluations))
 
         outcome = fit(
             config,

@@ -3,13 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.io import write
-from emt_data import emt_atoms, emt_frames, small_config
+from emt_data import SMALL, emt_atoms, emt_frames, small_config
+from test_run import CountingClock, rows
+from typer.testing import CliRunner
 
+from ase_equivariant.cli.main import app
 from ase_equivariant.config import ConfigError
 from ase_equivariant.graph.convert import atoms_to_graph
-from ase_equivariant.io.model_file import load_model
-from ase_equivariant.training.build import build_start
+from ase_equivariant.io.model_file import ModelCard, load_model, save_model
+from ase_equivariant.potential import Potential, PotentialConfig
+from ase_equivariant.training import callbacks
+from ase_equivariant.training.build import build_start, make_fingerprint, summary
 from ase_equivariant.training.checkpoint import CheckpointError
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.dataset import EpochLoader, make_samples
@@ -99,8 +105,11 @@ def test_it_starts_better_and_learns(shifted, parent, tmp_path):
     result = train(settings, quiet=True)
     after = evaluate(load_model(result.model_file).potential.double(), frames).errors()["forces RMSE (meV/Å)"]
     assert after < 0.9 * before
-    card = load_model(result.model_file).card
-    assert card.training["parent"]["sha256"] == load_model(parent).header.sha256
+    card, sha256 = load_model(result.model_file).card, load_model(parent).header.sha256
+    assert card.training["parent"] == {"name": "model", "sha256": sha256, "license": "MIT"}
+    assert card.training["config"]["data"]["train"] == str(shifted)
+    shown = CliRunner().invoke(app, ["info", str(result.model_file)]).output
+    assert f"fine-tunedfrommodel(sha256{sha256},MIT)" in "".join(shown.split())  # lines break anywhere
 
 
 def test_replay_takes_its_share_of_every_batch_and_is_the_same_each_time():
@@ -123,6 +132,8 @@ def test_replay_takes_its_share_of_every_batch_and_is_the_same_each_time():
     assert batches(epoch=1) != first
     with pytest.raises(DataError, match="has no room for replayed structures"):
         EpochLoader(own, 1, seed=3, replay=other, replay_fraction=0.5)
+    with pytest.raises(DataError, match=r"has 7 structures, but 8 are mixed into each batch of 16: add structures"):
+        EpochLoader(own, 16, seed=3, replay=other, replay_fraction=0.5)
 
 
 def test_replay_keeps_what_the_parent_knew(shifted, parent, tmp_path):
@@ -151,6 +162,87 @@ def test_a_stopped_run_with_replay_goes_on_as_if_it_had_not_stopped(shifted, par
         train(config(shifted, parent, tmp_path / "parts", **changed, run={"max_epochs": 5}), quiet=True)
 
 
+@pytest.mark.parametrize("minutes", [0.06, 0.12])
+def test_stopped_within_epochs_it_goes_on_with_the_same_replay(shifted, parent, tmp_path, monkeypatch, minutes):
+    """Labels by the initial model, of which no bit may change from one launch to the next; some parts frozen."""
+    write(tmp_path / "old.xyz", [a.copy() for a in emt_atoms(6, seed=21)])
+    replay = {"files": str(tmp_path / "old.xyz"), "labelled_by": "init", "weights": {"energy": 0.0, "forces": 3.0}}
+    options = {"finetune": {"replay": replay, "freeze": ["embedding", "radial"]}, "optimizer": {"name": "muon"}}
+    whole = train(config(shifted, parent, tmp_path / "whole", **options), quiet=True)
+    monkeypatch.setattr(callbacks, "time", CountingClock())
+    limits = {"checkpoint_minutes": 0.0001, "max_minutes": minutes}
+    launches, parts = 0, None
+    while parts is None or parts.stopped:
+        parts = train(config(shifted, parent, tmp_path / "parts", **options, run=limits), quiet=True)
+        launches += 1
+        assert launches < 100
+    assert launches > 3
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+    expected, found = (load_model(run.model_file) for run in (whole, parts))
+    for name, value in expected.potential.state_dict().items():
+        assert torch.equal(value, found.potential.state_dict()[name]), name
+    assert found.card.training["replay"] == {"structures": 6, "labelled_by": "init"}
+
+
+def test_a_run_may_continue_where_the_initial_model_rounds_otherwise(shifted, parent, tmp_path):
+    """The fingerprint is of what was given, not of the labels that were computed of it."""
+    files = tmp_path / "old.xyz"
+    write(files, emt_atoms(6, seed=21))
+
+    def fingerprints(labelled_by):
+        replay = {"files": str(files), "labelled_by": labelled_by}
+        start = start_of(config(shifted, parent, tmp_path, {"replay": replay}))
+        first = make_fingerprint(start, {})
+        for sample in start.replay:
+            sample.forces.mul_(1 + 1e-6)
+        return first, make_fingerprint(start, {})
+
+    by_init, by_files = fingerprints("init"), fingerprints("files")
+    assert len({*by_init, *by_files}) == 2
+    atoms = emt_atoms(6, seed=21)
+    atoms[3].calc.results["energy"] += 1e-3
+    write(files, atoms)
+    assert fingerprints("init")[0] == by_init[0]
+    assert fingerprints("files")[0] != by_files[0]
+    atoms[3].positions[0, 0] += 1e-3
+    write(files, atoms)
+    assert fingerprints("init")[0] != by_init[0]
+
+
+def test_structures_without_labels_and_md17_files_are_labelled_by_the_initial_model(shifted, parent, tmp_path):
+    atoms = emt_atoms(5, seed=3)
+    for a in atoms:
+        a.pbc, a.cell = False, None
+    write(tmp_path / "bare.xyz", [Atoms(a.symbols, a.positions) for a in atoms])
+    arrays = {"nuclear_charges": atoms[0].numbers, "energies": np.zeros(3), "forces": np.zeros((3, 4, 3))}
+    np.savez(tmp_path / "md17.npz", coords=[a.positions for a in atoms[::2]], **arrays)
+    files = [str(tmp_path / name) for name in ("bare.xyz", "md17.npz")]
+    replay = {"files": files, "labelled_by": "init"}
+    start = start_of(config(shifted, parent, tmp_path, {"replay": replay}, run={"dtype": "float64"}))
+    assert len(start.replay) == 8
+    for sample in start.replay:
+        torch.testing.assert_close(start.potential(sample.graph)["forces"], sample.forces, atol=1e-12, rtol=0)
+        assert not sample.has_stress.any()
+    assert "2 of 4 in each batch from 8 replayed structures; starting from model" in summary(
+        start, make_splits(config(shifted, parent, tmp_path).data)
+    )
+
+
+def test_what_the_initial_model_keeps_fixed_stays_fixed(shifted, tmp_path):
+    """Wave numbers that are no parameters of the parent do not become some."""
+    architecture = {**SMALL, "species": ["Cu", "Au"], "trainable_radial": False, "avg_num_neighbors": None}
+    potential = Potential(PotentialConfig.parse({"architecture": architecture}))
+    path = tmp_path / "fixed.safetensors"
+    save_model(path, potential, ModelCard(name="fixed"))
+    settings = config(shifted, path, tmp_path / "run", optimizer={"name": "adamw", "lr": 0.01, "weight_decay": 0.1})
+    assert "frozen" in summary(start_of(settings), make_splits(settings.data))
+    tuned = load_model(train(settings, quiet=True).model_file).potential
+    assert torch.equal(tuned.network.basis.wave_numbers.double(), potential.network.basis.wave_numbers.float().double())
+    assert not torch.equal(tuned.network.embedding, potential.network.embedding.float())
+    with pytest.raises(ConfigError, match="leaves nothing to train"):
+        start_of(config(shifted, path, tmp_path, {"freeze": ["embedding", "layers", "readout"]}))
+
+
 def test_mistakes_are_named(shifted, parent, tmp_path):
     with pytest.raises(ConfigError, match=r"no part is called 'layer0': choose from embedding, .*layers\.0"):
         start_of(config(shifted, parent, tmp_path, {"freeze": ["layer0"]}))
@@ -169,3 +261,20 @@ def test_mistakes_are_named(shifted, parent, tmp_path):
     write(tmp_path / "silver.xyz", atoms)
     with pytest.raises(DataError, match=r"the data has Ag, which .* does not know: choose another model to start from"):
         start_of(config(tmp_path / "silver.xyz", parent, tmp_path))
+    replays = {
+        "no such file": {"files": "absent.xyz"},
+        "no such file .*": {"files": "absent.xyz", "labelled_by": "init"},
+        "no replayed structure has stress": {"files": str(tmp_path / "bare.xyz"), "weights": {"stress": 1.0}},
+        r"finetune\.replay has Ag, which model does not know": {"files": str(tmp_path / "silver.xyz")},
+    }
+    for a in (bare := emt_atoms(6)):
+        a.calc.results.pop("stress")
+    write(tmp_path / "bare.xyz", bare)
+    for message, replay in replays.items():
+        with pytest.raises(DataError, match=message):
+            start_of(config(shifted, parent, tmp_path, {"replay": replay}))
+    zeros = dict.fromkeys(("energy", "forces", "stress"), 0.0)
+    with pytest.raises(ConfigError, match="every weight of the replayed structures is zero"):
+        config(shifted, parent, tmp_path, {"replay": {"files": "x", "weights": zeros}})
+    with pytest.raises(ConfigError, match="optimizer: Input should be a valid dictionary"):
+        config(shifted, parent, tmp_path, optimizer=3)

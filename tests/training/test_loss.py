@@ -1,5 +1,7 @@
 """The loss against its definition, and masks for labels that are missing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from ase_equivariant.potential import Potential, PotentialConfig
 from ase_equivariant.training.config import LossConfig
 from ase_equivariant.training.dataset import Batch, make_samples, to_batch
 from ase_equivariant.training.evaluator import Evaluator
+from ase_equivariant.training.finetune_config import ReplayWeights
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.loss import ErrorSums, Loss, compute_errors
 
@@ -21,10 +24,10 @@ def potential():
     return Potential(PotentialConfig.parse({"architecture": {**SMALL, "species": ["C", "O", "Cu", "Au"]}}))
 
 
-def loss_of(potential, batch, config):
-    loss = Loss(LossConfig.parse(config))
+def loss_of(potential, batch, config, replay=None):
+    loss = Loss(LossConfig.parse(config), replay)
     prediction = Evaluator(potential, compiled=False)(batch, forces=loss.needs_forces, stress=loss.needs_stress)
-    return loss.total(loss.sums(compute_errors(prediction, batch)))
+    return loss.total(loss.sums(compute_errors(prediction, batch), batch))
 
 
 def with_kind(kind, delta=0.05):
@@ -92,6 +95,28 @@ def test_a_batch_without_any_label_of_a_term(potential):
         Frame(Atoms("CO", positions=[[0, 0, 0], [0, 0, 1.1]]), energy=-3.0), potential.cutoff, torch.float64
     )
     assert np.isfinite(loss_of(potential, molecule, ALL_TERMS).item())
+
+
+def test_replayed_structures_have_weights_of_their_own(potential):
+    """Each structure's errors times its weights, over the labels of all."""
+    samples = make_samples(emt_frames(5), potential.cutoff, torch.float64)
+    old = torch.tensor([True])
+    samples[3:] = [replace(sample, replayed=old) for sample in samples[3:]]
+    batch = Batch.collate(samples)
+    prediction = potential(batch.graph, stress=True)
+    energy = ((prediction["energy"] - batch.energy) / 4).square().numpy()
+    forces = torch.linalg.vector_norm(prediction["forces"] - batch.forces, dim=1).numpy().reshape(5, 4)
+    stress = (prediction["stress"] - batch.stress).square().numpy()
+    terms = {"energy": {"weight": 2.0}, "forces": {"weight": 3.0, "kind": "norm"}, "stress": {"weight": 0.0}}
+
+    def found(replay):
+        return loss_of(potential, batch, terms, None if replay is None else ReplayWeights(**replay)).item()
+
+    own = 2 * energy[:3].sum() / 5 + 3 * forces[:3].sum() / 20
+    assert found({"energy": 0.0, "forces": 7.0}) == pytest.approx(own + 7 * forces[3:].sum() / 20, rel=1e-10)
+    alike = own + 2 * energy[3:].sum() / 5 + 3 * forces[3:].sum() / 20
+    assert found({}) == found(None) == pytest.approx(alike, rel=1e-10)
+    assert found({"stress": 4.0}) == pytest.approx(alike + 4 * stress[3:].sum() / 45, rel=1e-10)
 
 
 def test_error_sums_do_not_depend_on_batches(potential):

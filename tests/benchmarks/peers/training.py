@@ -32,7 +32,7 @@ def ours(name, count, potential):
     def step():
         optimizer.zero_grad()
         errors = compute_errors(evaluator(batch, forces=True, stress=False), batch)
-        loss.total(loss.sums(errors)).backward()
+        loss.total(loss.sums(errors, batch)).backward()
         optimizer.step()
 
     return step, batch.graph.num_atoms
