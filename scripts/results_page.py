@@ -12,22 +12,21 @@ from ase.units import GPa
 from ase_equivariant import load_model
 
 
-def row(path: Path, published: list[str], error: str = "MAE") -> str:
+def row(path: Path, published: list[str], error: str, energy: str, unit: str) -> str:
     loaded = load_model(path)
     card, size = loaded.card, sum(p.numel() for p in loaded.potential.parameters())
-    energy, forces = (card.errors[f"test {key} {error} ({u})"] for key, u in (("energy", "meV"), ("forces", "meV/Å")))
-    training, speed = card.training, card.training.get("speed", {})
-    cells = [path.stem, f"{energy:.2f} / {forces:.2f}", *published, size, f"{path.stat().st_size / 1e6:.2f}"]
-    cells.append(f"{speed['microseconds_per_atom']:.0f} ({speed['structure']})" if speed else "–")
-    cells.append(f"{training['hours']:.1f}")
-    return f"| {' | '.join(map(str, cells))} |\n"
+    errors = [card.errors[f"test {key} {error} ({u})"] for key, u in ((energy, unit), ("forces", "meV/Å"))]
+    cells = [path.stem, " / ".join(f"{value:.2f}" for value in errors), *published, size]
+    cells += [f"{path.stat().st_size / 1e6:.2f}", card.training["hours"]]
+    speed = card.training.get("speed", {"microseconds_per_atom": "–", "structure": "not measured"})
+    return f"| {' | '.join(map(str, cells))} | {speed['microseconds_per_atom']} ({speed['structure']}) |\n"
 
 
-def table(models: list[Path], known: dict, error: str = "MAE") -> str:
-    head = ["model", f"test energy / forces {error} (meV, meV/Å)", *known.get("columns", []), "parameters", "MB"]
-    head += ["µs/atom/step", "hours of training"]
-    empty = ["–"] * len(known.get("columns", []))
-    rows = [row(path, known.get("errors", {}).get(path.stem.partition("-")[2], empty), error) for path in models]
+def table(models: list[Path], known: dict, energy: str = "energy", unit: str = "meV") -> str:
+    error, columns, errors = known.get("error", "RMSE"), known.get("columns", []), known.get("errors", {})
+    head = ["model", f"test energy / forces {error} ({unit}, meV/Å)", *columns, "parameters", "MB", "hours", "µs/atom"]
+    of_others = [errors.get(path.stem.partition("-")[2] or path.stem, ["–"] * len(columns)) for path in models]
+    rows = [row(path, cells, error, energy, unit) for path, cells in zip(models, of_others, strict=True)]
     return "".join([f"| {' | '.join(head)} |\n", f"|{'---|' * len(head)}\n", *rows])
 
 
@@ -36,23 +35,25 @@ def universal(results: dict, published: dict) -> str:
     for name, found in results.items():
         cells = [found["energy_per_atom MAE (meV/atom)"], found["forces MAE (meV/Å)"]]
         stress, errors = found["stress MAE (meV/Å³)"] / 1000 / GPa, published.get(name, {}).get("errors", "–")
-        rows.append(f"| {name} | {cells[0]:.1f} | {cells[1]:.1f} | {stress:.2f} | {errors} |\n")
-    return "".join(rows)
+        rows.append(f"| {name} | {cells[0]:.1f} | {cells[1]:.1f} | {stress:.2f} | {errors} |")
+    return "\n".join(rows) + "\n"
 
 
 def main() -> None:
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent / "models")
-    results, published = (json.loads((folder / name).read_text()) for name in ("universal.json", "published.json"))
+    folder = Path(sys.argv[1] if sys.argv[1:] else Path(__file__).parent.parent / "models")
+    results, published = (json.loads((folder / f"{name}.json").read_text()) for name in ("universal", "published"))
     files = sorted(folder.glob("*.safetensors"))
     groups = {kind: [path for path in files if path.stem.startswith(f"{kind}-")] for kind in ("md17", "rmd17")}
+    groups["flexible"] = [path for path in files if path.stem in published["flexible"]["errors"]]
     page = {kind: table(models, published[kind]) for kind, models in groups.items()}
-    page["others"] = table([path for path in files if not any(path in group for group in groups.values())], {}, "RMSE")
+    others = set(files).difference(*groups.values())
+    page["others"] = table(sorted(others), {}, "energy_per_atom", "meV/atom")
     page["universal"] = universal(results, published["universal"])
     page |= {f"{kind}_source": published[kind]["source"] for kind in groups}
     page["sources"] = "; ".join(dict.fromkeys(known["source"] for known in published["universal"].values()))
     page["cards"] = ", ".join(f"[{path.stem}]({path.stem}.md)" for path in files)
-    template = (folder / "README.in.md").read_text(encoding="utf-8")
-    (folder / "README.md").write_text(template.format(**page), encoding="utf-8")
+    template = (folder / "README.in.md").read_text("utf-8")
+    (folder / "README.md").write_text(template.format(**page), "utf-8")
 
 
 if __name__ == "__main__":
