@@ -17,13 +17,17 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 _FOLDERS = (_PACKAGE / "_models", _PACKAGE.parent / "models")
 
 
+_SHORT_NAMES = {"ethanol": "rmd17-ethanol"}
+
+
 class ModelNotFoundError(FileNotFoundError):
     """Neither a model's name nor a file."""
 
 
 def shipped_models() -> dict[str, Path]:
-    """Names of the shipped models and their files."""
-    return {file.stem: file for folder in reversed(_FOLDERS) for file in sorted(folder.glob("*.safetensors"))}
+    """Names of the shipped models and their files; a short name may stand for a longer one."""
+    files = {file.stem: file for folder in reversed(_FOLDERS) for file in sorted(folder.glob("*.safetensors"))}
+    return {short: files[name] for short, name in _SHORT_NAMES.items() if name in files} | files
 
 
 def resolve(model: str | Path, modal: str | None = None) -> Path:
