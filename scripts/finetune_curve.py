@@ -34,8 +34,8 @@ def draw(results: dict, sizes: list[int], path: Path) -> None:
     figure = new_figure()
     for ax, name in zip(figure.subplots(1, 2), ("forces MAE (meV/Å)", "energy MAE (meV)"), strict=True):
         for kind, label in KINDS.items():
-            done = [size for size in sizes if f"{kind}-{size}" in results]
-            ax.loglog(done, [results[f"{kind}-{size}"][name] for size in done], "o-", label=label)
+            done = [str(size) for size in sizes if f"{kind}-{size}" in results]
+            ax.semilogy(done, [results[f"{kind}-{size}"][name] for size in done], "o-", label=label)
         ax.set(xlabel="training structures", ylabel=f"test {name}")
     ax.legend(fontsize="small")
     save_figure(figure, path)

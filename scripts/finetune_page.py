@@ -13,8 +13,9 @@ FORCES = "forces MAE (meV/Å)"
 def curve(results: dict) -> str:
     rows = []
     for size in sorted({int(key.split("-")[1]) for key in results}):
-        errors = [results[f"{kind}-{size}"][FORCES] for kind in ("tuned", "scratch", "patient")]
-        rows.append(f"| {size} | {' | '.join(f'{error:.1f}' for error in errors)} |\n")
+        found = [results.get(f"{kind}-{size}") for kind in ("tuned", "scratch", "patient")]
+        cells = [f"{errors[FORCES]:.1f}" if errors else "–" for errors in found]  # a curve may be under way
+        rows.append(f"| {size} | {' | '.join(cells)} |\n")
     return "".join(rows)
 
 
