@@ -25,10 +25,10 @@ FROZEN = {"all trained": "", "radial frozen": "radial", "layers 0 to 2 frozen": 
 
 
 def run(values: dict, name: str, folder: Path) -> Path:
-    replay = {"files": str(folder / "again.xyz"), "labelled_by": "init"} if name == "replay" else None
-    finetune = {"freeze": FROZEN.get(name, "").split(), "replay": replay}
-    # Half of each batch is replayed: as many new structures make a step as without.
-    run = {"folder": str(folder / name), "batch_size": values["run"]["batch_size"] * (2 if replay else 1)}
+    again = {"files": str(folder / "again.xyz"), "labelled_by": "init", "fraction": 7 / 8} if name == "replay" else None
+    finetune = {"freeze": FROZEN.get(name, "").split(), "replay": again}
+    # As many new structures make a step as without replay.
+    run = {"folder": str(folder / name), "batch_size": values["run"]["batch_size"] * (8 if again else 1)}
     values = values | {"run": values["run"] | run, "finetune": finetune}
     return train(TrainConfig.parse(values), quiet=True, restart_from_scratch=True).model_file
 
