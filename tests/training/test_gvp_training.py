@@ -80,7 +80,7 @@ def test_summary(data, tmp_path):
     settings = config(data, tmp_path)
     splits = make_splits(settings.data)
     start = build_start(settings, splits)
-    assert "species Cu Au; " in summary(start.config, splits, start.potential)
+    assert "species Cu Au; " in summary(start, splits)
 
 
 def test_faults_are_named_as_in_the_file(data, tmp_path):
