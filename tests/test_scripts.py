@@ -56,7 +56,7 @@ def test_train_md17(tmp_path):
 
 def test_finetuning(tmp_path):
     rng, frames = np.random.default_rng(0), []
-    for _ in range(10):
+    for _ in range(30):
         atoms = molecule("H2O")
         atoms.positions += rng.normal(scale=0.03, size=(3, 3))
         atoms.calc = EMT()
