@@ -40,6 +40,23 @@ void zero(const Rows &rows, int64_t dim, int64_t count) {
     for (int64_t i = 0; i < count; i++) memset(rows[i], 0, sizeof(REAL) * dim);
 }
 
+// Rows of consecutive atoms in an array of all of them.
+Rows rows_of(void *base, int64_t dim, int64_t begin) { return Rows{real(base) + begin * dim, dim}; }
+
+// body(first, count) for blocks of the atoms begin .. end - 1
+template <class Body> void blocks(int64_t begin, int64_t end, Body &&body) {
+    for (int64_t b = begin; b < end; b += BLOCK) body(b, end - b < BLOCK ? end - b : int64_t(BLOCK));
+}
+
+// One thread's share of the gradients by a layer's x.
+REAL *x_gradients(const NetworkRun &run, int64_t l, int64_t thread) {
+    return real(run.memory->x_gradients[l % 2]) + thread * run.problem->num_atoms * run.memory->x_stride;
+}
+
+void clear_x_gradients(const NetworkRun &run, int64_t l, int64_t thread) {
+    memset(x_gradients(run, l, thread), 0, sizeof(REAL) * run.problem->num_atoms * run.memory->x_stride);
+}
+
 // How much longer than it is an edge is taken to be.
 double stretch(const NetworkRun &run, int64_t e) {
     const Network &network = *run.network;
@@ -100,19 +117,25 @@ int tile_size(int64_t edges) {  // tiles of one centre as even as can be
     return tiles ? int((edges + tiles - 1) / tiles) : 0;
 }
 
-void convolve(const NetworkRun &run, const NetworkLayer &layer, const LayerInput &input, int64_t atom, REAL *row) {
-    const int64_t begin = run.memory->first[atom], end = run.memory->first[atom + 1], dim = dim_y(*run.network);
+// body(first, count) for tiles of a centre's edges
+template <class Body> void tiles(const NetworkRun &run, int64_t atom, Body &&body) {
+    const int64_t begin = run.memory->first[atom], end = run.memory->first[atom + 1];
     const int size = tile_size(end - begin);
+    for (int64_t first = begin; first < end; first += size) body(first, int(end - first < size ? end - first : size));
+}
+
+void to_lanes(const REAL *const *y, int edges, int64_t dim, REAL *lanes) {
+    for (int e = 0; e < EDGES; e++)
+        for (int64_t m = 0; m < dim; m++) lanes[m * EDGES + e] = e < edges ? y[e][m] : REAL(0);
+}
+
+void convolve(const NetworkRun &run, const NetworkLayer &layer, const LayerInput &input, int64_t atom, REAL *row) {
     EdgeTile tile;
-    for (int64_t first = begin; first < end; first += size) {
-        fill(run, layer, input, first, int(end - first < size ? end - first : size), tile);
-        for (int e = 0; e < EDGES; e++)
-            for (int64_t m = 0; m < dim; m++) tile.y_lanes[m * EDGES + e] = e < tile.edges ? tile.y[e][m] : REAL(0);
-        for (int64_t p = 0; p < layer.num_paths; p++) {
-            const NetworkPath &path = layer.paths[p];
-            TABLE_KERNELS[path].forward(path, tile, row);
-        }
-    }
+    tiles(run, atom, [&](int64_t first, int edges) {
+        fill(run, layer, input, first, edges, tile);
+        to_lanes(tile.y, edges, dim_y(*run.network), tile.y_lanes);
+        for (int64_t p = 0; p < layer.num_paths; p++) TABLE_KERNELS[layer.paths[p]].forward(layer.paths[p], tile, row);
+    });
 }
 
 void add_edge_gradients(const NetworkRun &run, int64_t first, const EdgeTile &tile) {
@@ -124,23 +147,23 @@ void add_edge_gradients(const NetworkRun &run, int64_t first, const EdgeTile &ti
     }
 }
 
-void convolve_gradient(const NetworkRun &run, const NetworkLayer &layer, const LayerInput &input, int64_t atom, const REAL *g, REAL *dx) {
-    const NetworkMemory &memory = *run.memory;
+// Before a tile's gradients are added up: none yet, and where those by x go, if they do.
+void clear_gradients(const NetworkRun &run, int64_t first, int edges, REAL *dx, EdgeTile &tile) {
     const int64_t *neighbour = run.problem->edge_index + run.problem->num_edges;
-    const int64_t begin = memory.first[atom], end = memory.first[atom + 1], dim = dim_y(*run.network);
-    const int size = tile_size(end - begin);
+    memset(tile.dy, 0, sizeof(Vector) * edges * dim_y(*run.network));
+    memset(tile.dt, 0, sizeof(Vector) * edges);
+    for (int e = 0; dx && e < edges; e++) tile.dx[e] = dx + neighbour[first + e] * run.memory->x_stride;
+}
+
+void convolve_gradient(const NetworkRun &run, const NetworkLayer &layer, const LayerInput &input, int64_t atom, const REAL *g, REAL *dx) {
     EdgeTile tile;
-    for (int64_t first = begin; first < end; first += size) {
-        fill(run, layer, input, first, int(end - first < size ? end - first : size), tile);
-        memset(tile.dy, 0, sizeof(Vector) * tile.edges * dim);
-        memset(tile.dt, 0, sizeof(Vector) * tile.edges);
-        for (int e = 0; dx && e < tile.edges; e++) tile.dx[e] = dx + neighbour[first + e] * memory.x_stride;
-        for (int64_t p = 0; p < layer.num_paths; p++) {
-            const NetworkPath &path = layer.paths[p];
-            TABLE_KERNELS[path].backward[dx != nullptr](path, tile, g, dim);
-        }
+    tiles(run, atom, [&](int64_t first, int edges) {
+        fill(run, layer, input, first, edges, tile);
+        clear_gradients(run, first, edges, dx, tile);
+        for (int64_t p = 0; p < layer.num_paths; p++)
+            TABLE_KERNELS[layer.paths[p]].backward[dx != nullptr](layer.paths[p], tile, g, dim_y(*run.network));
         add_edge_gradients(run, first, tile);
-    }
+    });
 }
 
 // The read-out of some atoms: energies, and if wanted their gradients by the features.
@@ -173,7 +196,7 @@ void read_out(const NetworkRun &run, int64_t begin, int64_t count, Rows features
         problem.energies[begin + i] = network.scale[s] * double(sum_of(sum)) + network.shift[s];
     }
     if (!problem.forces) return;
-    const Rows gradients{real(run.memory->features) + begin * run.memory->features_stride, run.memory->features_stride};
+    const Rows gradients = rows_of(run.memory->features, run.memory->features_stride, begin);
     const NetworkLayer &layer = network.layers[network.num_layers - 1];
     zero(gradients, layer.dim_out, count);
     for (int64_t i = 0; i < count; i++) {
@@ -197,8 +220,8 @@ void read_out(const NetworkRun &run, int64_t begin, int64_t count, Rows features
 // x of the next layer and the self-connection's share of its `pre`.
 void start_next_layer(const NetworkRun &run, int64_t next, int64_t begin, int64_t count, Rows features) {
     const NetworkLayer &layer = run.network->layers[next];
-    const Rows x{real(run.memory->x[next]) + begin * layer.dim_x, layer.dim_x};
-    const Rows pre{real(run.memory->pre[next]) + begin * layer.dim_pre, layer.dim_pre};
+    const Rows x = rows_of(run.memory->x[next], layer.dim_x, begin);
+    const Rows pre = rows_of(run.memory->pre[next], layer.dim_pre, begin);
     zero(x, layer.dim_x, count);
     zero(pre, layer.dim_pre, count);
     apply<false>(layer.in, features, x, run.problem->species + begin, count);
@@ -224,7 +247,7 @@ void forward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_t coun
     const NetworkLayer &layer = run.network->layers[l];
     const int64_t *species = run.problem->species + begin;
     const LayerInput input(run, l);
-    const Rows pre{real(run.memory->pre[l]) + begin * layer.dim_pre, layer.dim_pre};
+    const Rows pre = rows_of(run.memory->pre[l], layer.dim_pre, begin);
     const Rows conv = scratch.rows(layer.dim_conv, count), features = scratch.rows(layer.dim_out, count);
     const Rows normal = scratch.rows(layer.dim_pre, 1);
     zero(conv, layer.dim_conv, count);
@@ -240,8 +263,7 @@ void forward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_t coun
 }
 
 void forward_layer(const NetworkRun &run, int64_t l, int64_t begin, int64_t end, int64_t thread) {
-    for (int64_t b = begin; b < end; b += BLOCK)
-        forward_block(run, l, b, end - b < BLOCK ? end - b : BLOCK, Scratch(run, thread));
+    blocks(begin, end, [&](int64_t first, int64_t count) { forward_block(run, l, first, count, Scratch(run, thread)); });
 }
 
 // The sum over threads of gradients by x, and those by the features before it that it brings.
@@ -266,7 +288,7 @@ void backward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_t cou
     const NetworkLayer &layer = network.layers[l];
     const int64_t *species = run.problem->species + begin;
     Scratch scratch(run, thread);
-    const Rows features{real(memory.features) + begin * memory.features_stride, memory.features_stride};
+    const Rows features = rows_of(memory.features, memory.features_stride, begin);
     if (l + 1 < network.num_layers) {
         const Rows sum = scratch.rows(network.layers[l + 1].dim_x, count);
         gather_x_gradients(run, l + 1, begin, count, sum, features);
@@ -287,14 +309,13 @@ void backward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_t cou
     zero(g_conv, layer.dim_conv, count);
     apply<true>(layer.out, g_conv, g_pre, species, count);
     const LayerInput input(run, l);
-    REAL *dx = l ? real(memory.x_gradients[l % 2]) + thread * run.problem->num_atoms * memory.x_stride : nullptr;
+    REAL *const dx = l ? x_gradients(run, l, thread) : nullptr;
     for (int64_t i = 0; i < count; i++) convolve_gradient(run, layer, input, begin + i, g_conv[i], dx);
 }
 
 void backward_layer(const NetworkRun &run, int64_t l, int64_t begin, int64_t end, int64_t thread) {
-    const int64_t atoms = run.problem->num_atoms, stride = run.memory->x_stride;
-    if (l > 0) memset(real(run.memory->x_gradients[l % 2]) + thread * atoms * stride, 0, sizeof(REAL) * atoms * stride);
-    for (int64_t b = begin; b < end; b += BLOCK) backward_block(run, l, b, end - b < BLOCK ? end - b : BLOCK, thread);
+    if (l > 0) clear_x_gradients(run, l, thread);
+    blocks(begin, end, [&](int64_t first, int64_t count) { backward_block(run, l, first, count, thread); });
 }
 
 // Adds the threads' gradients by x up in the first one's.

@@ -10,8 +10,6 @@
 
 namespace {
 
-Rows rows_of(void *base, int64_t dim, int64_t begin) { return Rows{real(base) + begin * dim, dim}; }
-
 // The edges first .. first + count of a centre; with tangents if the pass has them.
 template <bool TANGENT> void fill_spline(const NetworkRun &run, int64_t l, int64_t first, int count, int64_t thread, SplineTile &tile) {
     const NetworkLayer &layer = run.network->layers[l];
@@ -27,18 +25,6 @@ template <bool TANGENT> void fill_spline(const NetworkRun &run, int64_t l, int64
         char *const gradient = training.gradients + thread * training.bytes;
         tile.gradient[e] = reinterpret_cast<REAL *>(gradient + (reinterpret_cast<const char *>(tile.cell[e]) - training.weights));
     }
-}
-
-// body(first, count) for tiles of a centre's edges
-template <class Body> void tiles(const NetworkRun &run, int64_t atom, Body &&body) {
-    const int64_t begin = run.memory->first[atom], end = run.memory->first[atom + 1];
-    const int size = tile_size(end - begin);
-    for (int64_t first = begin; first < end; first += size) body(first, int(end - first < size ? end - first : size));
-}
-
-void to_lanes(const REAL *const *y, int edges, int64_t dim, REAL *lanes) {
-    for (int e = 0; e < EDGES; e++)
-        for (int64_t m = 0; m < dim; m++) lanes[m * EDGES + e] = e < edges ? y[e][m] : REAL(0);
 }
 
 // Gate's output again, from what is kept of its input.
@@ -77,13 +63,13 @@ void train_forward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_
     else {
         read_out(run, begin, count, features, scratch);
         const Rows kept = rows_of(run.memory->training->g_out[l], layer.dim_out, begin);
-        for (int64_t i = 0; i < count; i++)
-            memcpy(kept[i], real(run.memory->features) + (begin + i) * run.memory->features_stride, sizeof(REAL) * layer.dim_out);
+        const Rows gradients = rows_of(run.memory->features, run.memory->features_stride, begin);
+        for (int64_t i = 0; i < count; i++) memcpy(kept[i], gradients[i], sizeof(REAL) * layer.dim_out);
     }
 }
 
 void train_forward(const NetworkRun &run, int64_t l, int64_t begin, int64_t end, int64_t thread) {
-    for (int64_t b = begin; b < end; b += BLOCK) train_forward_block(run, l, b, end - b < BLOCK ? end - b : BLOCK, thread);
+    blocks(begin, end, [&](int64_t first, int64_t count) { train_forward_block(run, l, first, count, thread); });
 }
 
 void train_backward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_t count, int64_t thread) {
@@ -91,8 +77,7 @@ void train_backward_block(const NetworkRun &run, int64_t l, int64_t begin, int64
     const NetworkMemory &memory = *run.memory;
     const Training &training = *memory.training;
     const NetworkLayer &layer = network.layers[l];
-    const int64_t *species = run.problem->species + begin, dim = dim_y(network);
-    const int64_t *neighbour = run.problem->edge_index + run.problem->num_edges;
+    const int64_t *species = run.problem->species + begin;
     const Rows features = rows_of(training.g_out[l], layer.dim_out, begin);
     if (l + 1 < network.num_layers)
         gather_x_gradients(run, l + 1, begin, count, rows_of(training.g_x[l + 1], network.layers[l + 1].dim_x, begin), features);
@@ -107,24 +92,21 @@ void train_backward_block(const NetworkRun &run, int64_t l, int64_t begin, int64
     }
     zero(g_conv, layer.dim_conv, count);
     apply<true>(layer.out, g_conv, g_pre, species, count);
-    REAL *dx = l ? real(memory.x_gradients[l % 2]) + thread * run.problem->num_atoms * memory.x_stride : nullptr;
+    REAL *const dx = l ? x_gradients(run, l, thread) : nullptr;
     SplineTile tile;
     for (int64_t i = 0; i < count; i++)
         tiles(run, begin + i, [&](int64_t first, int edges) {
             fill_spline<false>(run, l, first, edges, thread, tile);
-            memset(tile.dy, 0, sizeof(Vector) * edges * dim);
-            memset(tile.dt, 0, sizeof(Vector) * edges);
-            for (int e = 0; dx && e < edges; e++) tile.dx[e] = dx + neighbour[first + e] * memory.x_stride;
+            clear_gradients(run, first, edges, dx, tile);
             for (int64_t p = 0; p < layer.num_paths; p++)
-                SPLINE_KERNELS[layer.paths[p]].backward[dx != nullptr](layer.paths[p], tile, g_conv[i], dim);
+                SPLINE_KERNELS[layer.paths[p]].backward[dx != nullptr](layer.paths[p], tile, g_conv[i], dim_y(network));
             add_edge_gradients(run, first, tile);
         });
 }
 
 void train_backward(const NetworkRun &run, int64_t l, int64_t begin, int64_t end, int64_t thread) {
-    const int64_t atoms = run.problem->num_atoms, stride = run.memory->x_stride;
-    if (l > 0) memset(real(run.memory->x_gradients[l % 2]) + thread * atoms * stride, 0, sizeof(REAL) * atoms * stride);
-    for (int64_t b = begin; b < end; b += BLOCK) train_backward_block(run, l, b, end - b < BLOCK ? end - b : BLOCK, thread);
+    if (l > 0) clear_x_gradients(run, l, thread);
+    blocks(begin, end, [&](int64_t first, int64_t count) { train_backward_block(run, l, first, count, thread); });
 }
 
 void tangent_geometry(const NetworkRun &run, int64_t, int64_t begin, int64_t end, int64_t) {
@@ -175,7 +157,7 @@ void tangent_forward_block(const NetworkRun &run, int64_t l, int64_t begin, int6
 }
 
 void tangent_forward(const NetworkRun &run, int64_t l, int64_t begin, int64_t end, int64_t thread) {
-    for (int64_t b = begin; b < end; b += BLOCK) tangent_forward_block(run, l, b, end - b < BLOCK ? end - b : BLOCK, thread);
+    blocks(begin, end, [&](int64_t first, int64_t count) { tangent_forward_block(run, l, first, count, thread); });
 }
 
 // The place of the gradient by an array of weights, in one thread's share.
@@ -263,7 +245,7 @@ void tangent_backward_block(const NetworkRun &run, int64_t l, int64_t begin, int
     const int64_t *species = run.problem->species + begin, to_gradient = training.gradients + thread * training.bytes - training.weights;
     const int64_t *neighbour = run.problem->edge_index + run.problem->num_edges;
     Scratch scratch(run, thread);
-    const Rows tg_out{real(training.tg_out) + begin * memory.features_stride, memory.features_stride};
+    const Rows tg_out = rows_of(training.tg_out, memory.features_stride, begin);
     if (l + 1 == network.num_layers) tangent_read_out(run, begin, count, thread, tg_out, scratch);
     else {
         const NetworkLayer &next = network.layers[l + 1];
@@ -297,7 +279,7 @@ void tangent_backward_block(const NetworkRun &run, int64_t l, int64_t begin, int
     }
     zero(tg_conv, layer.dim_conv, count);
     apply<true>(layer.out, tg_conv, tg_pre, species, count);
-    REAL *const dx = real(memory.x_gradients[l % 2]) + thread * run.problem->num_atoms * memory.x_stride;
+    REAL *const dx = x_gradients(run, l, thread);
     SplineTile tile;
     for (int64_t i = 0; i < count; i++)
         tiles(run, begin + i, [&](int64_t first, int edges) {
@@ -312,9 +294,8 @@ void tangent_backward_block(const NetworkRun &run, int64_t l, int64_t begin, int
 }
 
 void tangent_backward(const NetworkRun &run, int64_t l, int64_t begin, int64_t end, int64_t thread) {
-    const int64_t atoms = run.problem->num_atoms, stride = run.memory->x_stride;
-    if (l > 0) memset(real(run.memory->x_gradients[l % 2]) + thread * atoms * stride, 0, sizeof(REAL) * atoms * stride);
-    for (int64_t b = begin; b < end; b += BLOCK) tangent_backward_block(run, l, b, end - b < BLOCK ? end - b : BLOCK, thread);
+    if (l > 0) clear_x_gradients(run, l, thread);
+    blocks(begin, end, [&](int64_t first, int64_t count) { tangent_backward_block(run, l, first, count, thread); });
 }
 
 // Adds the other threads' shares to the first's, elements begin .. end - 1.
