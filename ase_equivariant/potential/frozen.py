@@ -7,21 +7,15 @@ derivatives written out (``kernels/csrc/network.cpp``). The potential it was mad
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.kernels import network as native
-from ase_equivariant.potential.derivatives import (
-    edge_gradients,
-    forces_from_edges,
-    node_virials_from_edges,
-    stress_from_virial,
-)
 from ase_equivariant.potential.freeze import NetworkBuilder, NotFreezableError, refuse_unsupported
-from ase_equivariant.potential.potential import Potential, Prediction
+from ase_equivariant.potential.potential import Potential, Prediction, add_virial_and_stress
+from ase_equivariant.potential.readouts import sum_over_structures
+from ase_equivariant.potential.short_range import add_repulsion
 
 __all__ = ["FrozenPotential", "NotFreezableError"]
 
@@ -86,34 +80,8 @@ class FrozenPotential:
         if virial_array is not None:
             prediction["node_virials"] = torch.from_numpy(virial_array)
         if self._repulsion is not None:
-            self._add_repulsion(prediction, graph, species)
-        prediction["energy"] = _per_structure(prediction["node_energies"], graph)
+            add_repulsion(prediction, self._repulsion, graph, species)
+        prediction["energy"] = sum_over_structures(prediction["node_energies"], graph.batch, graph.num_structures)
         if "node_virials" in prediction:
-            prediction["virial"] = virial = _per_structure(prediction["node_virials"], graph)
-            volume = graph.volume.to(torch.float64)
-            if bool((volume > 0).any()):
-                prediction["stress"] = stress_from_virial(virial, volume)
+            add_virial_and_stress(prediction, graph)
         return prediction
-
-    def _add_repulsion(self, prediction: Prediction, graph: AtomicGraph, species: Tensor) -> None:
-        """The ZBL energy and its derivatives: few edges are that short, and only those are looked at."""
-        repulsion = self._repulsion
-        assert repulsion is not None
-        near = torch.linalg.vector_norm(graph.edge_vectors, dim=1) < repulsion.outer
-        if not bool(near.any()):
-            return
-        vectors = graph.edge_vectors[near].to(torch.float64).requires_grad_(True)
-        short = replace(graph, edge_index=graph.edge_index[:, near], edge_vectors=vectors.detach())
-        with torch.enable_grad():
-            energies = repulsion(species, short.edge_index, torch.linalg.vector_norm(vectors, dim=1))
-            gradients = edge_gradients(energies.sum(), vectors, create_graph=False)
-        prediction["node_energies"] += energies.detach()
-        if "forces" in prediction:
-            prediction["forces"] += forces_from_edges(gradients, short)
-        if "node_virials" in prediction:
-            prediction["node_virials"] += node_virials_from_edges(gradients, short)
-
-
-def _per_structure(atomic: Tensor, graph: AtomicGraph) -> Tensor:
-    total = atomic.new_zeros((graph.num_structures, *atomic.shape[1:]))
-    return total.index_add(0, graph.batch, atomic)

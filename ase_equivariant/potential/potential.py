@@ -174,7 +174,8 @@ class Potential(nn.Module):
             if forces:
                 prediction["forces"] = forces_from_edges(gradients, graph)
             if stress:
-                prediction.update(_virial_and_stress(gradients, graph))
+                prediction["node_virials"] = node_virials_from_edges(gradients, graph)
+                add_virial_and_stress(prediction, graph)
         if not create_graph:
             prediction = cast(Prediction, {name: cast(Tensor, value).detach() for name, value in prediction.items()})
         return prediction
@@ -207,11 +208,9 @@ def _repulsion(config: PotentialConfig) -> ZBL | EnvelopedZBL:
     return EnvelopedZBL(numbers, network.pair_cutoff_matrix(), config.zbl_envelope_p)
 
 
-def _virial_and_stress(gradients: Tensor, graph: AtomicGraph) -> Prediction:
-    node_virials = node_virials_from_edges(gradients, graph)
-    virial = virial_from_nodes(node_virials, graph)
-    result = Prediction(virial=virial, node_virials=node_virials)
-    volume = graph.volume
+def add_virial_and_stress(prediction: Prediction, graph: AtomicGraph) -> None:
+    """From the virials of atoms that of every structure, and its stress, if one has a volume."""
+    prediction["virial"] = virial = virial_from_nodes(prediction["node_virials"], graph)
+    volume = graph.volume.to(virial.dtype)
     if bool((volume > 0).any()):
-        result["stress"] = stress_from_virial(virial, volume)
-    return result
+        prediction["stress"] = stress_from_virial(virial, volume)

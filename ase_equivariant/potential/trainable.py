@@ -15,17 +15,11 @@ from torch import Tensor
 from ase_equivariant.architectures.nequip import NequIP
 from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.kernels import network as native
-from ase_equivariant.potential.derivatives import (
-    edge_gradients,
-    forces_from_edges,
-    node_virials_from_edges,
-    stress_from_virial,
-    virial_from_nodes,
-)
 from ase_equivariant.potential.freeze import NotFreezableError, refuse_unsupported
 from ase_equivariant.potential.packing import Packing
-from ase_equivariant.potential.potential import Potential, Prediction
+from ase_equivariant.potential.potential import Potential, Prediction, add_virial_and_stress
 from ase_equivariant.potential.readouts import sum_over_structures
+from ase_equivariant.potential.short_range import add_repulsion
 from ase_equivariant.potential.training_layout import TrainingLayout
 
 KNOT_SPACING = 0.04  # Å, of the B-splines that stand for the radial networks
@@ -75,30 +69,15 @@ class TrainablePotential:
         node_energies, force, node_virials = _Evaluate.apply(problem, *packed)
         prediction = Prediction(node_energies=node_energies, forces=force, node_virials=node_virials)
         if self.potential.repulsion is not None:
-            self._add_repulsion(prediction, graph, species)
+            add_repulsion(prediction, self.potential.repulsion, graph, species)
         prediction["energy"] = sum_over_structures(prediction["node_energies"], graph.batch, graph.num_structures)
         if not forces:
             del prediction["forces"]
-        if not stress:
+        if stress:
+            add_virial_and_stress(prediction, graph)
+        else:
             del prediction["node_virials"]
-            return prediction
-        prediction["virial"] = virial = virial_from_nodes(prediction["node_virials"], graph)
-        volume = graph.volume
-        if bool((volume > 0).any()):
-            prediction["stress"] = stress_from_virial(virial, volume)
         return prediction
-
-    def _add_repulsion(self, prediction: Prediction, graph: AtomicGraph, species: Tensor) -> None:
-        """It has no parameters."""
-        repulsion = self.potential.repulsion
-        assert repulsion is not None
-        vectors = graph.edge_vectors.detach().requires_grad_(True)
-        with torch.enable_grad():
-            energies = repulsion(species, graph.edge_index, torch.linalg.vector_norm(vectors, dim=1))
-            gradients = edge_gradients(energies.sum(), vectors, create_graph=False)
-        prediction["node_energies"] = prediction["node_energies"] + energies.detach()
-        prediction["forces"] = prediction["forces"] + forces_from_edges(gradients, graph)
-        prediction["node_virials"] = prediction["node_virials"] + node_virials_from_edges(gradients, graph)
 
 
 class _Problem(NamedTuple):
