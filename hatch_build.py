@@ -14,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,8 @@ def compile_library(compiler: list[str], target: Path) -> None:
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     levels = LEVELS if x86 else {"baseline": LEVELS["baseline"]}
     with tempfile.TemporaryDirectory() as folder:
-        with_levels = ["-DWITH_X86_LEVELS"] if x86 else []
-        jobs = {Path(folder, f"{name}.o"): [f"{name}.cpp", *with_levels] for name in ("library", "network_library")}
+        common = [f"-DINTERFACE={_interface()}u", *(["-DWITH_X86_LEVELS"] if x86 else [])]
+        jobs = {Path(folder, f"{name}.o"): [f"{name}.cpp", *common] for name in ("library", "network_library")}
         for level, (vector_bytes, flags) in levels.items():
             if x86 and level == "baseline":
                 flags = X86_BASELINE
@@ -67,6 +68,11 @@ def compile_library(compiler: list[str], target: Path) -> None:
         linked = target.with_suffix(f".{os.getpid()}.tmp")
         _run([*compiler, "-shared", "-pthread", *map(str, jobs), "-o", str(linked)])
         os.replace(linked, target)  # a process that has the old library open keeps it
+
+
+def _interface() -> int:
+    """Checksum of the headers that Python mirrors, as ``ase_equivariant.kernels.cpu`` takes it."""
+    return zlib.crc32((SOURCES / "conv.h").read_bytes() + (SOURCES / "network.h").read_bytes())
 
 
 def _run(command: list[str]) -> None:

@@ -21,6 +21,7 @@ import ctypes
 import math
 import warnings
 import weakref
+import zlib
 from functools import lru_cache
 from pathlib import Path as FilePath
 from typing import Any
@@ -32,6 +33,7 @@ from ase_equivariant.irreps import clebsch_gordan
 from ase_equivariant.kernels.plan import ConvPlan
 
 LIBRARY = FilePath(__file__).with_name("_conv.so")
+CSRC = FilePath(__file__).with_name("csrc")
 L_MAX = 4
 _FORWARD, _BACKWARD, _FORWARD2, _BACKWARD2 = range(4)
 _BAD_EDGE = 1
@@ -57,14 +59,27 @@ class _Problem(ctypes.Structure):
     ]
 
 
+def _fits(lib: ctypes.CDLL) -> bool:
+    """Whether the library was compiled from the headers whose structs are mirrored here and in ``network.py``."""
+    interface = getattr(lib, "conv_interface", None)
+    if interface is None:
+        return False
+    interface.restype = ctypes.c_uint32
+    headers = (CSRC / name for name in ("conv.h", "network.h"))
+    return interface() == zlib.crc32(b"".join(header.read_bytes() for header in headers))
+
+
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None, with one warning, if the installation has none."""
     try:
         lib = ctypes.CDLL(str(LIBRARY))
+        problem = "" if _fits(lib) else f"{LIBRARY} was built from other sources"
     except OSError as error:
+        problem = str(error)
+    if problem:
         warnings.warn(
-            f"no compiled kernels ({error}): the slower reference kernels are used. "
+            f"no compiled kernels ({problem}): the slower reference kernels are used. "
             "Install a C++ compiler (such as g++) and reinstall ase-equivariant",
             RuntimeWarning,
             stacklevel=2,

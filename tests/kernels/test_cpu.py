@@ -268,8 +268,14 @@ def test_harmonics_of_higher_degree_than_any_path_takes():
     assert torch.isfinite(tensor_product_conv(*tensors, edges, plan, PlanTables(plan))).all()
 
 
-def test_without_the_library_one_warning_and_the_reference(monkeypatch, tmp_path):
-    monkeypatch.setattr(cpu, "LIBRARY", tmp_path / "_conv.so")
+@pytest.mark.parametrize("why", ["absent", "built from other sources"])
+def test_without_the_library_one_warning_and_the_reference(monkeypatch, tmp_path, why):
+    if why == "absent":
+        monkeypatch.setattr(cpu, "LIBRARY", tmp_path / "_conv.so")
+    else:
+        for header in cpu.CSRC.glob("*.h"):
+            (tmp_path / header.name).write_text(header.read_text() + "// a field more")
+        monkeypatch.setattr(cpu, "CSRC", tmp_path)
     cpu.library.cache_clear()
     try:
         plan = make_plan("scalars")

@@ -90,6 +90,9 @@ const RowKernel *row_kernels(int level, bool is_double) {
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
+// Of the headers whose structs Python mirrors: what was compiled from others must not be called.
+EXPORT uint32_t conv_interface() { return INTERFACE; }
+
 // Highest instruction set of this processor: 0 baseline, 1 AVX2 with FMA, 2 AVX-512.
 EXPORT int conv_best_level() { return best_level(); }
 
