@@ -145,6 +145,19 @@ def lanes(level: int, dtype: np.dtype) -> int:
     return (16, 32, 64)[level] // dtype.itemsize
 
 
+def _own_memory(owner: object, kind: str) -> tuple[ctypes.CDLL, int]:
+    """The library, and the address of memory that it frees when ``owner`` goes: kind_create(), kind_free(address)."""
+    lib = library()
+    assert lib is not None
+    create, free = getattr(lib, f"{kind}_create"), getattr(lib, f"{kind}_free")
+    create.restype, free.argtypes, free.restype = _pointer, [_pointer], None
+    memory = create()
+    if memory is None:
+        raise MemoryError("no memory for the compiled network")
+    weakref.finalize(owner, free, memory)
+    return lib, memory
+
+
 class NetworkRunner:
     """Runs a :class:`Network`; keeps the memory of one calculation for the next. Calls take turns.
 
@@ -159,17 +172,9 @@ class NetworkRunner:
     """
 
     def __init__(self, network: Network, level: int, dtype: np.dtype):
-        lib = library()
-        assert lib is not None
-        lib.network_memory_create.restype = _pointer
-        lib.network_memory_free.argtypes = [_pointer]
-        lib.network_memory_free.restype = None
+        lib, self._memory = _own_memory(self, "network_memory")
         lib.network_run.argtypes = [*[_pointer] * 3, *[ctypes.c_int] * 3]
-        memory = lib.network_memory_create()
-        if memory is None:
-            raise MemoryError("no memory for the compiled network")
-        weakref.finalize(self, lib.network_memory_free, memory)
-        self._run, self._memory, self._network = lib.network_run, memory, network
+        self._run, self._network = lib.network_run, network
         self._level, self._is_double, self._real = level, dtype.itemsize == 8, dtype
         self._turn = threading.Lock()
 
@@ -211,8 +216,10 @@ class NetworkRunner:
             What ``exchange`` raised.
         """
         call = _Call(species, edge_index, edge_vectors, forces=forces, virials=virials)
-        if exchange is not None:
-            call.with_ghosts(len(species) if num_centres is None else num_centres, exchange, self._real)
+        if (exchange is None) != (num_centres is None):
+            raise ValueError("num_centres and exchange belong together: give both, or neither")
+        if exchange is not None and num_centres is not None:
+            call.with_ghosts(num_centres, exchange, self._real)
         with self._turn:
             status = self._run(
                 self._memory,
@@ -242,17 +249,9 @@ class TrainingRunner:
     """
 
     def __init__(self, network: Network, level: int, dtype: np.dtype, weights: int):
-        lib = library()
-        assert lib is not None
-        lib.network_training_create.restype = _pointer
-        lib.network_training_free.argtypes = [_pointer]
-        lib.network_training_free.restype = None
+        lib, self._memory = _own_memory(self, "network_training")
         lib.network_train_forces.argtypes = [*[_pointer] * 3, *[ctypes.c_int] * 3]
         lib.network_train_gradients.argtypes = [*[_pointer] * 6, _int, *[ctypes.c_int] * 2]
-        self._own = lib.network_training_create()
-        if self._own is None:
-            raise MemoryError("no memory for the compiled network")
-        weakref.finalize(self, lib.network_training_free, self._own)
         self._library, self._network, self._weights = lib, network, weights
         self._level, self._is_double = level, dtype.itemsize == 8
         self._call: _Call | None = None
@@ -267,7 +266,7 @@ class TrainingRunner:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """As :class:`NetworkRunner` with forces and virials; :meth:`gradients` may follow."""
         self._call = call = _Call(species, edge_index, edge_vectors, forces=True, virials=True)
-        arguments = (self._own, ctypes.byref(self._network), ctypes.byref(call.problem))
+        arguments = (self._memory, ctypes.byref(self._network), ctypes.byref(call.problem))
         call.check(self._library.network_train_forces(*arguments, self._is_double, self._level, threads))
         assert call.forces is not None
         assert call.virials is not None
@@ -289,7 +288,7 @@ class TrainingRunner:
         arrays = (np.ascontiguousarray(energy_weights), np.ascontiguousarray(edge_tangents))
         addresses = (*(array.ctypes.data for array in arrays), self._weights, gradients)
         status = self._library.network_train_gradients(
-            self._own, ctypes.byref(self._network), *addresses, size, self._is_double, self._level
+            self._memory, ctypes.byref(self._network), *addresses, size, self._is_double, self._level
         )
         self._call.check(status)
 
