@@ -11,11 +11,11 @@ from ase import Atoms
 from ase.io import read
 from matplotlib.axes import Axes
 
-from ase_equivariant.cli.common import OutputOption, OverwriteOption, console, number_table, result_files
-from ase_equivariant.io.results import write_json
+from ase_equivariant.cli.common import OutputOption, OverwriteOption, console, number_table
+from ase_equivariant.cli.results import result_files, write_results
 from ase_equivariant.plotting.diffusion import plot_displacement
 from ase_equivariant.plotting.distances import plot_distances, plot_radial_distribution
-from ase_equivariant.plotting.figure import new_figure, save_figure
+from ase_equivariant.plotting.figure import new_figure
 from ase_equivariant.plotting.vibrations import plot_spectrum
 from ase_equivariant.recipes.diffusion import Diffusion, diffusion
 from ase_equivariant.recipes.distances import RadialDistribution, distance_distribution, radial_distribution
@@ -41,7 +41,7 @@ def analyse(
     if not (rdf or vdos or diffuse):
         rdf = vdos = True
     frames = _read_frames(trajectory)
-    numbers, picture = result_files(output_dir, trajectory.name.split(".")[0], "analysis", overwrite)
+    files = result_files(output_dir, trajectory.name.split(".")[0], "analysis", overwrite)
     if discard_ps > 0:
         frames = frames[round(1000 * discard_ps / interval_fs(frames, frame_fs)) :]
     panels: list[Callable[[Axes], Axes]] = []
@@ -61,12 +61,10 @@ def analyse(
         found["diffusion"] = moved = diffusion(frames, elements, frame_fs)
         _print_diffusion(moved)
         panels.append(lambda ax: plot_displacement(moved, ax))
-    write_json(numbers, found)
     figure = new_figure(5.6 * len(panels), 4.2)
     for ax, draw in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         draw(ax)
-    save_figure(figure, picture)
-    console.print(f"wrote {numbers} and {picture}", soft_wrap=True)
+    write_results(files, found, figure)
 
 
 def _read_frames(path: Path) -> list[Atoms]:

@@ -52,21 +52,6 @@ def read_structure(source: str) -> tuple[str, Atoms]:
     return path.name.split(".")[0], atoms
 
 
-def result_files(folder: Path, name: str, kind: str, overwrite: bool) -> tuple[Path, Path]:
-    """Paths NAME.KIND.json and .png for numbers and picture.
-
-    Raises
-    ------
-    FileExistsError
-        If one is there and is not to be replaced.
-    """
-    files = folder / f"{name}.{kind}.json", folder / f"{name}.{kind}.png"
-    present = [path for path in files if path.exists()]
-    if present and not overwrite:
-        raise FileExistsError(f"{present[0]} exists: replace it with --overwrite")
-    return files
-
-
 def relaxed_crystal(model: str, atoms: Atoms, device: str, dtype: str | None) -> None:
     """Give ``atoms`` the model as calculator and relax them with their cell, in place.
 

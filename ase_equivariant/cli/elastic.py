@@ -18,11 +18,10 @@ from ase_equivariant.cli.common import (
     number_table,
     read_structure,
     relaxed_crystal,
-    result_files,
 )
-from ase_equivariant.io.results import write_json
+from ase_equivariant.cli.results import result_files, write_results
 from ase_equivariant.plotting.elastic import plot_stiffness
-from ase_equivariant.plotting.figure import new_figure, save_figure
+from ase_equivariant.plotting.figure import new_figure
 from ase_equivariant.recipes.elastic import elastic_constants
 
 _COMPONENTS = ("xx", "yy", "zz", "yz", "xz", "xy")
@@ -39,7 +38,7 @@ def elastic(
 ) -> None:
     """Relax a crystal and compute its elastic constants, in float64 unless --dtype says otherwise."""
     name, atoms = read_structure(file)
-    numbers, picture = result_files(output_dir, name, "elastic", overwrite)
+    files = result_files(output_dir, name, "elastic", overwrite)
     relaxed_crystal(model, atoms, device, dtype)
     with console.status("straining"):
         found = elastic_constants(atoms, strain)
@@ -51,8 +50,6 @@ def elastic(
     console.print(f"Young's modulus {found.young_GPa:.1f} GPa, Poisson's ratio {found.poisson:.3f}")
     if not found.stable:
         console.print("NOT stable: some strain lowers the energy")
-    write_json(numbers, {"model": model, "structure": file, "cell_A": atoms.cell.array, "elastic": found})
     figure = new_figure(5.6, 5.0)
     plot_stiffness(found, figure.subplots())
-    save_figure(figure, picture)
-    console.print(f"wrote {numbers} and {picture}", soft_wrap=True)
+    write_results(files, {"model": model, "structure": file, "cell_A": atoms.cell.array, "elastic": found}, figure)

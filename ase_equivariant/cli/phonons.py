@@ -18,10 +18,9 @@ from ase_equivariant.cli.common import (
     number_table,
     read_structure,
     relaxed_crystal,
-    result_files,
 )
-from ase_equivariant.io.results import write_json
-from ase_equivariant.plotting.figure import new_figure, save_figure
+from ase_equivariant.cli.results import result_files, write_results
+from ase_equivariant.plotting.figure import new_figure
 from ase_equivariant.plotting.phonons import plot_bands, plot_phonon_dos
 from ase_equivariant.recipes.phonons import phonons as phonons_of
 
@@ -41,7 +40,7 @@ def phonons(
 ) -> None:
     """Relax a crystal and compute its phonons with phonopy, in float64 unless --dtype says otherwise."""
     name, atoms = read_structure(file)
-    numbers, picture = result_files(output_dir, name, "phonons", overwrite)
+    files = result_files(output_dir, name, "phonons", overwrite)
     relaxed_crystal(model, atoms, device, dtype)
     with console.status("displacing atoms"):
         found = phonons_of(atoms, supercell, displacement_A=displacement, path=path)
@@ -50,10 +49,8 @@ def phonons(
     console.print(number_table(("THz", *bands), rows, f"supercell {found.supercell}"))
     if found.lowest_THz < -0.1:
         console.print(f"imaginary frequencies, down to {found.lowest_THz:.2f} THz: this is no minimum")
-    write_json(numbers, {"model": model, "structure": file, "cell_A": atoms.cell.array, "phonons": found})
     figure = new_figure(8.0, 4.5)
     left, right = figure.subplots(1, 2, width_ratios=(3, 1), sharey=True)
     plot_bands(found, left)
     plot_phonon_dos(found, right)
-    save_figure(figure, picture)
-    console.print(f"wrote {numbers} and {picture}", soft_wrap=True)
+    write_results(files, {"model": model, "structure": file, "cell_A": atoms.cell.array, "phonons": found}, figure)

@@ -20,11 +20,10 @@ from ase_equivariant.cli.common import (
     console,
     number_table,
     read_structure,
-    result_files,
 )
+from ase_equivariant.cli.results import result_files, write_results
 from ase_equivariant.io.atomic import atomic_path
-from ase_equivariant.io.results import write_json
-from ase_equivariant.plotting.figure import new_figure, save_figure
+from ase_equivariant.plotting.figure import new_figure
 from ase_equivariant.plotting.torsion import plot_torsion
 from ase_equivariant.recipes.relax import relax
 from ase_equivariant.recipes.torsion import torsion_scan
@@ -47,7 +46,7 @@ def torsion(
     name, atoms = read_structure(file)
     if not 0 < step <= 180:
         raise ValueError(f"step = {step}: use degrees above 0, up to 180")
-    numbers, picture = result_files(output_dir, name, "torsion", overwrite)
+    files = result_files(output_dir, name, "torsion", overwrite)
     atoms.calc = EquivariantCalculator(model, device=device, dtype=dtype, preset="relax")
     with console.status("relaxing"):
         relax(atoms, fmax=fmax)
@@ -55,13 +54,12 @@ def torsion(
     points = zip(found.angles_deg, found.energies_eV, found.converged, strict=True)
     rows = [(f"{angle:g}", f"{1000 * energy:.1f}", "" if done else "NOT relaxed") for angle, energy, done in points]
     console.print(number_table(("angle (°)", "energy (meV)", ""), rows))
-    structures = numbers.with_suffix(".extxyz")
+    structures = files[0].with_suffix(".extxyz")
     with atomic_path(structures) as temporary:
         write(temporary, found.frames)
-    write_json(numbers, {"model": model, "structure": file, "torsion": found})
     figure = new_figure(6.4, 4.2)
     plot_torsion(found, figure.subplots())
-    save_figure(figure, picture)
-    console.print(f"wrote {numbers}, {structures} and {picture}", soft_wrap=True)
+    write_results(files, {"model": model, "structure": file, "torsion": found}, figure)
+    console.print(f"wrote {structures}", soft_wrap=True)
     if not found.converged.all():
         raise typer.Exit(2)
