@@ -3,6 +3,7 @@
 python scripts/benchmark.py sevennet-0 --systems si512 water64 --threads 2 --output result.json
 python scripts/benchmark.py nequip --systems ethanol si512
 python scripts/benchmark.py training --systems "ethanol*32" "si64*4"   # training steps on batches
+python scripts/benchmark.py sevennet-0 --alone --systems si512 si32768 si262144   # no peers: time and memory by size
 """
 
 import argparse
@@ -13,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "benchmarks" / "peers"))
 
-from line_up import runners
+from line_up import ours, runners
 from race import race, table
 
 
@@ -25,8 +26,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each turn")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--alone", action="store_true", help="ours only")
     options = parser.parse_args()
-    racing = runners(options.model)
+    racing = [ours(options.model)] if options.alone else runners(options.model)
     race(racing, options.systems, options.threads, options.rounds, options.seconds)
     print(table(racing, options.systems))
     if options.output:

@@ -19,6 +19,12 @@ def python_of(peer: str) -> str:
     return str(ENVIRONMENTS / peer / "bin" / "python")
 
 
+def ours(model: str) -> Runner:
+    """Our calculator with the model, or with one of its shape."""
+    name = model if model.startswith("sevennet") else "sevennet-0" if model == "mace" else "nequip-32x4l2"
+    return Runner(f"ase_equivariant {name}", "ours", name, sys.executable)
+
+
 def runners(model: str) -> list[Runner]:
     """Ours first, then the peers that have the same model or one of its shape."""
     if model.startswith("sevennet"):
@@ -38,5 +44,4 @@ def runners(model: str) -> list[Runner]:
             Runner("nequip, AOTInductor", "nequip", str(exported), python),
         ]
         peers.append(Runner("nequip, eager, tuned malloc", "nequip", "eager", python, True))
-    ours = model if model.startswith("sevennet") else "sevennet-0" if model == "mace" else "nequip-32x4l2"
-    return [Runner(f"ase_equivariant {ours}", "ours", ours, sys.executable), *peers]
+    return [ours(model), *peers]
