@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -141,21 +141,23 @@ class Muon(Optimizer):
         return loss
 
     def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        gradients = [cast(Tensor, p.grad) for p in parameters]  # step() has left out those without
         for p in parameters:
-            state = self.state[p]
-            if not state:
-                state["momentum"] = torch.zeros_like(p)
-            gradient = p.grad
-            assert gradient is not None  # step() has left those out
-            state["momentum"].mul_(group["momentum"]).add_(gradient)  # 1
-            nesterov = torch.add(gradient, state["momentum"], alpha=group["momentum"])
-            by_shape[(p.shape[-2], p.shape[-1])].append((p, nesterov))
-        for (m, n), pairs in by_shape.items():  # all matrices of one shape in one batched product
-            updates = orthogonalize(torch.cat([u.reshape(-1, m, n) for _, u in pairs]))  # 2
+            if not self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        momenta = [self.state[p]["momentum"] for p in parameters]
+        torch._foreach_mul_(momenta, group["momentum"])  # 1
+        torch._foreach_add_(momenta, gradients)
+        nesterov = torch._foreach_add(gradients, momenta, alpha=group["momentum"])
+        by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for k, p in enumerate(parameters):
+            by_shape[(p.shape[-2], p.shape[-1])].append(k)
+        for (m, n), places in by_shape.items():  # all matrices of one shape in one batched product
+            updates = orthogonalize(torch.cat([nesterov[k].view(-1, m, n) for k in places]))  # 2
+            steps = updates.split([parameters[k].numel() // (m * n) for k in places])
             size = -group["lr"] * _ADAM_RMS * math.sqrt(max(m, n))
-            for (p, _), update in zip(pairs, updates.split([p.numel() // (m * n) for p, _ in pairs]), strict=True):
-                p.add_(update.reshape(p.shape), alpha=size)  # 3
+            shaped = [step.view(parameters[k].shape) for k, step in zip(places, steps, strict=True)]
+            torch._foreach_add_([parameters[k] for k in places], shaped, alpha=size)  # 3
 
     def _adam(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
