@@ -43,16 +43,17 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
     Newton-Schulz iteration ``X ← a X + (b X Xᵀ + c (X Xᵀ)²) X``; singular values end between
     about 0.7 and 1.2, which serves an optimizer. So much does not need the digits of float32:
-    large stacks are iterated in bfloat16 where the processor multiplies it at twice the rate.
+    large stacks of nearly square matrices are iterated in bfloat16 where the processor multiplies it at twice the rate.
     """
     wide = matrices.shape[-2] <= matrices.shape[-1]
     stack = matrices.reshape(-1, *matrices.shape[-2:])
     x = stack if wide else stack.mT
-    if x.dtype == torch.float32 and x.numel() >= _WORTH_BFLOAT16 and _has_bfloat16(x.device.type):
+    oblong = 2 * x.shape[-2] <= x.shape[-1] and x.dtype != torch.bfloat16
+    if not oblong and x.dtype == torch.float32 and x.numel() >= _WORTH_BFLOAT16 and _has_bfloat16(x.device.type):
         x = x.to(torch.bfloat16)
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-12)
     a, b, c = _NEWTON_SCHULZ
-    if 2 * x.shape[-2] <= x.shape[-1] and x.dtype != torch.bfloat16:
+    if oblong:
         # All factors are polynomials of X Xᵀ: they are multiplied up in its small space. In bfloat16 rounding would
         # make eigenvalues of it negative, and the iteration drives those away.
         gram = x @ x.mT
