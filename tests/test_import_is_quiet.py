@@ -44,7 +44,7 @@ def state():
     }
 
 before = state()
-import MODULE
+IMPORT
 after = state()
 for name in before:
     if before[name] != after[name]:
@@ -63,12 +63,13 @@ def run(code):
 
 
 @pytest.mark.parametrize("module", ["ase_equivariant", "ase_equivariant.testing"])
-def test_import(module):
-    done = run(PROGRAM.replace("MODULE", module))
+@pytest.mark.parametrize("statement", ["import {}", "from {} import *"])
+def test_import(statement, module):
+    done = run(PROGRAM.replace("IMPORT", statement.format(module)))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_this_test_sees_a_change():
-    done = run(PROGRAM.replace("import MODULE", "os.environ['X'] = '1'"))
+    done = run(PROGRAM.replace("IMPORT", "os.environ['X'] = '1'"))
     assert done.returncode == 1
     assert done.stderr.startswith("changed: environment")

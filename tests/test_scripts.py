@@ -86,6 +86,11 @@ def test_finetuning(tmp_path):
     assert (tmp_path / "options" / "options.png").exists()
 
 
+def test_representations(tmp_path):
+    output = run("representations.py", cwd=tmp_path)
+    assert "cross product, 1e" in output
+
+
 def test_programs_are_short():
     for path in SCRIPTS.glob("*.py"):
         assert 20 <= len(path.read_text().splitlines()) <= 60, path.name

@@ -6,6 +6,7 @@ e3nn itself is not needed: importing it takes as long as importing torch. The te
 from ase_equivariant.irreps.coupling import clebsch_gordan
 from ase_equivariant.irreps.irreps import Irrep, Irreps, merge
 from ase_equivariant.irreps.layout import Block, blocks, from_e3nn_layout, scalar_slice, to_e3nn_layout
+from ase_equivariant.irreps.rotation import random_rotation, wigner_d
 
 __all__ = [
     "Block",
@@ -15,6 +16,8 @@ __all__ = [
     "clebsch_gordan",
     "from_e3nn_layout",
     "merge",
+    "random_rotation",
     "scalar_slice",
     "to_e3nn_layout",
+    "wigner_d",
 ]

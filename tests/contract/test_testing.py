@@ -47,6 +47,19 @@ def test_wrong_rotation_is_found():
         assert_equivariant(lambda x: x * torch.nan, "1o", "1o")
 
 
+def test_layout_and_precision_of_the_user():
+    """e3nn keeps the components of a vector together; a network in float32 is a module like any other."""
+
+    def cross(x):
+        assert x.dtype == torch.float32
+        return torch.linalg.cross(x[:, :3], x[:, 3:])
+
+    options = {"dtype": torch.float32, "tolerance": 1e-5}
+    assert 0 < assert_equivariant(cross, "2x1o", "1e", e3nn_layout=True, **options) < 1e-5
+    with pytest.raises(AssertionError, match="not equivariant"):
+        assert_equivariant(cross, "2x1o", "1e", **options)
+
+
 def test_wrong_size_is_found():
     with pytest.raises(AssertionError, match="the result has 3 components, 2x1o has 6"):
         assert_equivariant(lambda x: x, "1o", "2x1o")

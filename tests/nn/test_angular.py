@@ -8,7 +8,7 @@ from e3nn import o3
 from e3nn_reference import IGNORE_TORCHSCRIPT, float64_default, relative
 
 from ase_equivariant.nn.angular import SphericalHarmonics
-from ase_equivariant.testing import turn_features
+from ase_equivariant.testing.equivariance import turn_features
 
 pytestmark = pytest.mark.filterwarnings(IGNORE_TORCHSCRIPT)
 

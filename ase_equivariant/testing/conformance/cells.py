@@ -1,0 +1,53 @@
+"""Cells periodic in some directions, and atoms on their own."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+
+from ase_equivariant.testing.conformance.subject import Subject, Values, differences
+
+
+def check_mixed_pbc(subject: Subject) -> None:
+    """A cell vector that is not periodic decides nothing; one that is may be added to any atom."""
+    for axis in range(3):
+        slab = subject.boxed()
+        slab.pbc = [k != axis for k in range(3)]
+        long, shifted = slab.copy(), slab.copy()
+        long.cell[axis] *= 3.0
+        shifted.positions[0] += slab.cell[(axis + 1) % 3]
+        expected = _energy_and_forces(subject, slab)
+        names = " ".join("FT"[int(p)] for p in slab.pbc)
+        for other, what in ((long, f"cell vector {axis} is made longer"), (shifted, "an atom moves by a periodic one")):
+            if wrong := list(differences(_energy_and_forces(subject, other), expected)):
+                raise AssertionError(
+                    f"with pbc {names} nothing should change when {what}: {'; '.join(wrong)}; slabs and wires see "
+                    "images that are not there, or miss some that are"
+                )
+
+
+def check_isolated_atom(subject: Subject) -> None:
+    """An atom alone has an energy and no force."""
+    for symbol in dict.fromkeys(subject.plain().symbols):
+        atom = Atoms(symbol, positions=[[0.1, 0.2, 0.3]])
+        try:
+            values = _energy_and_forces(subject, atom)
+        except NotImplementedError:
+            raise
+        except Exception as error:
+            raise AssertionError(
+                f"an atom of {symbol} without a cell should have an energy, the calculator raised "
+                f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]:.120}; atomization energies need it"
+            ) from error
+        if not np.isfinite(values["energy"]):
+            raise AssertionError(f"an atom of {symbol} should have a finite energy, it is {values['energy']}")
+        force = values.get("forces", np.zeros((1, 3)))
+        if force.shape != (1, 3) or not np.abs(force).max() <= 1e-4:
+            raise AssertionError(f"an atom of {symbol} alone should feel forces [[0, 0, 0]], found {force.tolist()}")
+
+
+def _energy_and_forces(subject: Subject, atoms: Atoms) -> Values:
+    names = ["energy", *(["forces"] if "forces" in subject.offered else [])]
+    values = {name: subject.ask(name, atoms) for name in names}
+    values["energy"] = values["energy"].squeeze()
+    return values

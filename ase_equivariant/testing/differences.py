@@ -1,0 +1,90 @@
+"""Derivatives of the energy by differences of energies. Needs ASE and numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# Weights of f(x + k·h) − f(x − k·h), k = 1, 2 …, in the central difference of an order; that of order 6 is wrong by
+# h⁶ f⁽⁷⁾/140.
+_STENCILS = {2: (1 / 2,), 6: (3 / 4, -3 / 20, 1 / 60)}
+VOIGT_NAMES = ("xx", "yy", "zz", "yz", "xz", "xy")
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+
+class Model(NamedTuple):
+    """A model by what is asked of it; stress as (6,) Voigt components."""
+
+    energy: Callable[[Atoms], float]
+    forces: Callable[[Atoms], Floats]
+    stress: Callable[[Atoms], Floats]
+
+
+class Check(NamedTuple):
+    """A derivative: ``value`` should be ``dE(displaced(x))/dx / size``; ``scale`` is the largest of its kind."""
+
+    name: str
+    value: float
+    displaced: Callable[[float], Atoms]
+    size: float
+    scale: float
+
+
+def force_checks(ask: Model, atoms: Atoms, count: int | None, rng: np.random.Generator) -> Iterator[Check]:
+    """Of ``count`` random components of the forces, or of all."""
+    forces = ask.forces(atoms)
+    for atom, axis in _choose([(i, k) for i in range(len(atoms)) for k in range(3)], count, rng):
+        name = f"force {'xyz'[axis]} (eV/Å) on atom {atom} ({atoms.symbols[atom]})"
+        # F = −dE/dx: the size is −1.
+        yield Check(name, forces[atom, axis], partial(moved, atoms, atom, axis), -1.0, np.abs(forces).max())
+
+
+def stress_checks(ask: Model, atoms: Atoms, count: int | None, rng: np.random.Generator) -> Iterator[Check]:
+    """Of ``count`` random components of the stress, or of all; none if the cell has no volume."""
+    if not atoms.cell.volume > 1e-8 * atoms.cell.lengths().prod():
+        return
+    stress = ask.stress(atoms)
+    for component in _choose(list(range(6)), count, rng):
+        name = f"stress {VOIGT_NAMES[component]} (eV/Å³)"
+        displaced = partial(strained, atoms, *VOIGT[component])
+        yield Check(name, stress[component], displaced, atoms.get_volume(), np.abs(stress).max())
+
+
+def difference_quotient(
+    energy: Callable[[Atoms], float], displaced: Callable[[float], Atoms], step: float, order: int = 6
+) -> float:
+    """dE(displaced(x))/dx at 0 by a central difference of order 2 or 6."""
+    weights = _STENCILS[order]
+    return (
+        sum(w * (energy(displaced(k * step)) - energy(displaced(-k * step))) for k, w in enumerate(weights, 1)) / step
+    )
+
+
+def _choose(candidates: Sequence[Any], count: int | None, rng: np.random.Generator) -> list[Any]:
+    if count is None or count >= len(candidates):
+        return list(candidates)
+    return [candidates[k] for k in rng.choice(len(candidates), size=count, replace=False)]
+
+
+def moved(atoms: Atoms, atom: int, axis: int, distance: float) -> Atoms:
+    """A copy with one coordinate changed by ``distance`` (Å)."""
+    result = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    result.positions[atom, axis] += distance
+    return result
+
+
+def strained(atoms: Atoms, a: int, b: int, strain: float) -> Atoms:
+    """Atoms and cell under ε_ab = ε_ba = strain (half of it if a ≠ b), so that dE/dstrain = V σ_ab."""
+    deformation = np.eye(3)
+    deformation[a, b] += strain / 2
+    deformation[b, a] += strain / 2
+    return Atoms(
+        atoms.numbers, positions=atoms.positions @ deformation, cell=atoms.cell.array @ deformation, pbc=atoms.pbc
+    )

@@ -1,0 +1,221 @@
+"""Calculators with one fault each, and the check that should find it."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
+
+
+class Spoilt(LennardJones):
+    """Lennard-Jones with its results changed by ``spoil``."""
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        self.spoil(self.results)
+
+    def spoil(self, results):
+        raise NotImplementedError
+
+
+def spoilt(change):
+    return type("Spoilt", (Spoilt,), {"spoil": lambda self, results: change(results)})
+
+
+def stress_times(factor):
+    def change(results):
+        if "stress" in results:
+            results["stress"] = results["stress"] * factor
+
+    return spoilt(change)
+
+
+def reordered(results):
+    if "stress" in results:
+        results["stress"] = results["stress"][[0, 1, 2, 5, 4, 3]]
+
+
+def blind_to(kind):
+    """EMT whose energy also depends on initial moments and charges, and which misses one kind of change."""
+
+    class Blind(EMT):
+        def check_state(self, atoms, tol=1e-15):
+            first = self.atoms is None
+            return [change for change in super().check_state(atoms, tol) if first or change != kind]
+
+        def calculate(self, atoms=None, properties=("energy",), system_changes=("numbers",)):
+            super().calculate(atoms, properties, system_changes)
+            extra = self.atoms.get_initial_magnetic_moments().sum() + self.atoms.get_initial_charges().sum()
+            for name in ("energy", "free_energy"):
+                self.results[name] += extra
+            self.results["energies"] = self.results["energies"] + extra / len(self.atoms)
+
+    return Blind
+
+
+class OldLength(LennardJones):
+    """Keeps the results of the last structure but for those with as many atoms or more."""
+
+    def check_state(self, atoms, tol=1e-15):
+        if self.atoms is not None and len(atoms) == len(self.atoms) - 1:
+            return []
+        return super().check_state(atoms, tol)
+
+    def get_property(self, name, atoms=None, allow_calculation=True):
+        found = super().get_property(name, atoms, allow_calculation)
+        return found[: len(atoms)] if name in ("forces", "energies") else found
+
+
+class Lagging(EMT):
+    """Thinks that small moves since the last call need no calculation."""
+
+    def check_state(self, atoms, tol=1e-15):
+        changes = super().check_state(atoms, tol)
+        seen, self.seen = getattr(self, "seen", None), atoms.positions.copy()
+        near = seen is not None and seen.shape == self.seen.shape and np.abs(seen - self.seen).max() < 0.03
+        return [] if near and changes == ["positions"] else changes
+
+
+class NoPickle(LennardJones):
+    def __reduce_ex__(self, protocol):
+        raise TypeError("holds a device")
+
+    def __deepcopy__(self, memo):
+        return type(self)()
+
+
+class NoDeepcopy(LennardJones):
+    def __deepcopy__(self, memo):
+        raise TypeError("holds a device")
+
+
+class ForgetsCutoff(LennardJones):
+    """A copy has other settings."""
+
+    def __deepcopy__(self, memo):
+        return type(self)(epsilon=2.0)
+
+
+class Unwritable(LennardJones):
+    def todict(self, skip_default=True):
+        return {"device": object()}
+
+
+class Lends(LennardJones):
+    """Gives its own arrays away."""
+
+    def get_property(self, name, atoms=None, allow_calculation=True):
+        found = super().get_property(name, atoms, allow_calculation)
+        return self.results[name] if found is not None else None
+
+
+class Wraps(LennardJones):
+    """Moves the user's atoms into the cell."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        super().calculate(atoms, properties, system_changes)
+        atoms.wrap()
+
+
+class Labels(LennardJones):
+    """Leaves an array with the user's atoms."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        super().calculate(atoms, properties, system_changes)
+        atoms.info["energy"] = self.results["energy"]
+
+
+class OneImage(LennardJones):
+    """Refuses a second Atoms object, unless it was reset by hand."""
+
+    owner = None
+
+    def get_property(self, name, atoms=None, allow_calculation=True):
+        if self.owner is not None and self.owner is not atoms:
+            raise RuntimeError("this calculator belongs to other atoms")
+        found = super().get_property(name, atoms, allow_calculation)
+        self.owner = atoms
+        return found
+
+    def reset(self):
+        self.owner = None
+        super().reset()
+
+    def __getstate__(self):
+        return {**self.__dict__, "owner": None}
+
+
+class AlwaysRecomputes(LennardJones):
+    """Says that it has nothing whenever it may not compute."""
+
+    def get_property(self, name, atoms=None, allow_calculation=True):
+        return super().get_property(name, atoms) if allow_calculation else None
+
+
+class AllPeriodic(EMT):
+    """Takes a cell that is periodic somewhere for periodic everywhere."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        periodic = atoms.copy()
+        periodic.pbc = atoms.pbc.any()
+        super().calculate(periodic, properties, system_changes)
+        self.atoms = atoms.copy()
+
+
+class NeedsNeighbours(LennardJones):
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        if len(atoms) == 1:
+            raise IndexError("index 0 is out of bounds for axis 0 with size 0")
+        super().calculate(atoms, properties, system_changes)
+
+
+class NoFreeEnergy(LennardJones):
+    implemented_properties = [name for name in LennardJones.implemented_properties if name != "free_energy"]  # noqa: RUF012
+
+
+class Promises(LennardJones):
+    """Names a property that it does not have."""
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        self.results.pop("stresses", None)
+
+
+class Invents(LennardJones):
+    """Gives zeros for what it does not know."""
+
+    def get_property(self, name, atoms=None, allow_calculation=True):
+        return np.zeros(3) if name == "dipole" else super().get_property(name, atoms, allow_calculation)
+
+
+FAULTS = {
+    "energy is an array": (spoilt(lambda r: r.update(energy=np.array([r["energy"]]))), "energy_type"),
+    "free energy is an array": (spoilt(lambda r: r.update(free_energy=np.array([r["energy"]]))), "free_energy"),
+    "no free energy": (NoFreeEnergy, "free_energy"),
+    "a property promised only": (Promises, "properties"),
+    "a property invented": (Invents, "absent_properties"),
+    "forces are lists": (spoilt(lambda r: r.update(energies=list(r["energies"]))), "arrays"),
+    "stress is a matrix": (spoilt(lambda r: r.update(stresses=np.zeros((4, 3, 3)))), "arrays"),
+    "energies of another zero": (spoilt(lambda r: r.update(energies=r["energies"] + 1.0)), "atomic_energies"),
+    "forces are gradients": (spoilt(lambda r: r.update(forces=-r["forces"])), "forces"),
+    "forces in kcal/mol/Å": (spoilt(lambda r: r.update(forces=23.0605 * r["forces"])), "forces"),
+    "stress of the wrong sign": (stress_times(-1.0), "stress_sign"),
+    "stress in the wrong order": (spoilt(reordered), "stress_order"),
+    "stress in GPa": (stress_times(160.2177), "stress_unit"),
+    "shears doubled": (stress_times(np.array([1, 1, 1, 2, 2, 2.0])), "stress_is_derivative"),
+    **{f"blind to {kind}": (blind_to(kind), f"{kind}_change")
+       for kind in ("positions", "cell", "numbers", "pbc", "initial_magmoms", "initial_charges")},
+    "blind to an atom's removal": (OldLength, "number_of_atoms_change"),
+    "a lagging threshold": (Lagging, "many_small_moves"),
+    "not picklable": (NoPickle, "pickle"),
+    "not to be copied": (NoDeepcopy, "deepcopy"),
+    "copies of other settings": (ForgetsCutoff, "deepcopy"),
+    "settings that are no JSON": (Unwritable, "todict"),
+    "results lent": (Lends, "results_are_copies"),
+    "atoms wrapped": (Wraps, "atoms_untouched"),
+    "atoms labelled": (Labels, "atoms_untouched"),
+    "one Atoms object only": (OneImage, "shared_by_neb"),
+    "results that trajectories miss": (AlwaysRecomputes, "trajectory"),
+    "periodic everywhere": (AllPeriodic, "mixed_pbc"),
+    "no atom alone": (NeedsNeighbours, "isolated_atom"),
+}  # fmt: skip

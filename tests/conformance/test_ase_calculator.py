@@ -1,0 +1,120 @@
+"""The checks of calculators find what they are there to find, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
+from faulty import FAULTS
+
+from ase_equivariant import EquivariantCalculator
+from ase_equivariant.testing import TEST_SYSTEMS, assert_ase_calculator
+from ase_equivariant.testing.conformance import CHECKS, Subject, run_check
+
+
+def states(calculator, structure=None):
+    subject = Subject(calculator, structure)
+    return {name: run_check(name, subject) for name in CHECKS}
+
+
+def failed(outcomes):
+    return {name: outcome.message for name, outcome in outcomes.items() if outcome.state == "failed"}
+
+
+def test_ours_passes_every_check(small_potential):
+    outcomes = assert_ase_calculator(EquivariantCalculator(small_potential), TEST_SYSTEMS["mixed"]())
+    assert {outcome.state for outcome in outcomes} == {"passed"}
+    assert [outcome.name for outcome in outcomes] == list(CHECKS)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("si", "float32"), ("ethanol", "float64")])
+def test_shipped_models_pass(name, dtype):
+    """Of structures that the checks find themselves; a molecule has no stress."""
+    outcomes = assert_ase_calculator(lambda: EquivariantCalculator(name, dtype=dtype))
+    missing = {outcome.name for outcome in outcomes if outcome.state == "not offered"}
+    stress = {name for name in CHECKS if name.startswith("stress")}
+    assert missing == (stress if name == "ethanol" else {"numbers_change"})  # silicon has one element
+
+
+def test_lennard_jones_passes():
+    assert {outcome.state for outcome in assert_ase_calculator(LennardJones())} == {"passed"}
+
+
+def test_emt_passes_but_for_pickle():
+    """ASE's EMT keeps a lambda once it has been used."""
+    messages = failed(states(EMT))
+    assert set(messages) <= {"pickle"}
+    assert "a used calculator should be pickled" in messages.get("pickle", "a used calculator should be pickled")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found_by_its_check_only(fault):
+    calculator, check = FAULTS[fault]
+    messages = failed(states(calculator))
+    if issubclass(calculator, EMT):
+        messages.pop("pickle")  # a class of a function, and EMT's own
+    elif calculator.__module__ != "faulty" or calculator.__name__ == "Spoilt":
+        messages.pop("pickle")  # a class of a function
+    assert list(messages) == [check], messages
+    assert "should" in messages[check]
+    assert len(messages[check].splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("stress in GPa", "the unit GPa"),
+        ("forces in kcal/mol/Å", "the unit kcal/mol/Å"),
+        ("forces are gradients", "the wrong sign"),
+        ("stress in the wrong order", "found xx yy zz xy xz yz"),
+        ("stress of the wrong sign", "positive under tension"),
+        ("atoms labelled", "changed: info"),
+        ("atoms wrapped", "changed: positions"),
+    ],
+)
+def test_messages_name_the_fault(fault, words):
+    calculator, check = FAULTS[fault]
+    assert words in run_check(check, Subject(calculator)).message
+
+
+def test_several_faults_are_listed():
+    class Wrong(FAULTS["stress of the wrong sign"][0]):
+        def todict(self, skip_default=True):
+            return []
+
+    with pytest.raises(AssertionError, match=r"(?s)Wrong fails \d of \d+ checks\n.*stress_sign: .*\n.*todict: "):
+        assert_ase_calculator(Wrong)
+
+
+def test_what_is_not_offered_is_told():
+    class EnergyOnly(LennardJones):
+        implemented_properties = ["energy", "free_energy"]  # noqa: RUF012
+
+    outcomes = states(EnergyOnly)
+    told = {name: outcome.message for name, outcome in outcomes.items() if outcome.state == "not offered"}
+    assert told["forces"] == "no forces"
+    assert told["stress_sign"] == "no stress"
+    assert told["atomic_energies"] == "no atomic energies ('energies')"
+    assert set(failed(outcomes)) <= {"pickle"}  # a class of a function
+
+
+def test_refusal_is_no_failure():
+    class Crystals(EMT):
+        def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+            if not atoms.pbc.all():
+                raise NotImplementedError("crystals only")
+            super().calculate(atoms, properties, system_changes)
+
+    outcome = run_check("mixed_pbc", Subject(Crystals))
+    assert (outcome.state, outcome.message) == ("not offered", "crystals only")
+
+
+def test_structures():
+    subject = Subject(EMT, bulk("Cu", cubic=True))
+    assert set(subject.plain().symbols) == {"Cu"}
+    assert run_check("numbers_change", subject).state == "passed"  # by another element that it finds
+    with pytest.raises(ValueError, match=r"give a structure that EMT can compute; tried U: \w+"):
+        Subject(EMT, molecule("H2O")[:0] + bulk("U", "bcc", a=3.5))
+    with pytest.raises(ValueError, match="dict is no ASE calculator"):
+        Subject(dict)
