@@ -40,7 +40,7 @@ def blind_to(kind):
 
     class Blind(EMT):
         def check_state(self, atoms, tol=1e-15):
-            first = self.atoms is None
+            first = self.atoms is None or len(atoms) != len(self.atoms)
             return [change for change in super().check_state(atoms, tol) if first or change != kind]
 
         def calculate(self, atoms=None, properties=("energy",), system_changes=("numbers",)):

@@ -14,7 +14,7 @@ from ase.io import Trajectory
 from ase.io.jsonio import encode
 from ase.mep import NEB
 
-from ase_equivariant.testing.conformance.changes import after, check_positions_change
+from ase_equivariant.testing.conformance.changes import after, check_many_small_moves
 from ase_equivariant.testing.conformance.subject import NotOffered, Subject, differences
 from ase_equivariant.testing.conformance.values import check_energy_type
 
@@ -50,7 +50,7 @@ def check_results_are_copies(subject: Subject) -> None:
         forces += 1.0
     except ValueError:
         raise AssertionError("forces should be a writable array: constraints and optimizers change it") from None
-    if not np.array_equal(atoms.get_forces(), before):
+    if not np.abs(atoms.get_forces() - before).max() < 0.5:  # it may have computed them again, to rounding
         raise AssertionError(
             "forces changed by their user should leave the calculator's as they were, asked again it gave the changed "
             "ones: return copies, or a constraint spoils the next answer"
@@ -90,7 +90,7 @@ def check_shared_by_neb(subject: Subject) -> None:
     if "forces" not in subject.offered:
         raise NotOffered("no forces")
     after(check_energy_type, subject)
-    after(check_positions_change, subject)
+    after(check_many_small_moves, subject)
     images = [subject.plain() for _ in range(4)]
     images[-1].positions += 0.1 * np.random.default_rng(2).uniform(-1, 1, images[-1].positions.shape)
     band = NEB(images, allow_shared_calculator=True, method="improvedtangent")

@@ -1,6 +1,6 @@
 """The checks of :mod:`ase_equivariant.testing` on another package's calculator, in that package's environment.
 
-``PYTHONPATH=REPOSITORY python conformance.py KIND MODEL`` with KIND and MODEL as ``worker.py``'s.
+``PYTHONPATH=REPOSITORY python conformance.py KIND MODEL [CHECK ...]`` with KIND and MODEL as ``worker.py``'s.
 """
 
 import sys
@@ -11,12 +11,12 @@ from ase_equivariant.testing.conformance import CHECKS, Subject, run_check
 
 
 def main():
-    kind, model = sys.argv[1:]
+    kind, model, *names = sys.argv[1:]
     make = {"ours": worker.ours, "sevenn": worker.sevenn, "nequip": worker.nequip, "mace": worker.mace}[kind]
     # Random weights differ from one network to the next, so that copies of one are compared.
     subject = Subject(make(model) if kind == "mace" else lambda: make(model))
-    print(f"{subject.name} on {subject.plain().symbols}", file=worker.answers)
-    for name in CHECKS:
+    print(f"{subject.name} on {subject.plain().symbols}", file=worker.answers, flush=True)
+    for name in names or CHECKS:
         outcome = run_check(name, subject)
         print(f"{outcome.state:<12} {name:<24} {outcome.message}", file=worker.answers, flush=True)
 
