@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from ase.io import read, write
 from ase.units import kcal, mol
 
 from ase_equivariant.kernels import network as native
+from ase_equivariant.potential import Potential, PotentialConfig
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -84,6 +86,56 @@ def test_finetuning(tmp_path):
     assert list(found) == ["before", "all trained", "radial frozen", "layers 0 to 2 frozen", "replay"]
     assert all(errors["new"] > 0 and errors["known"] > 0 for errors in found.values())
     assert (tmp_path / "options" / "options.png").exists()
+
+
+def test_data_efficiency(tmp_path):
+    rng, frames = np.random.default_rng(0), []
+    for _ in range(30):
+        atoms = molecule("H2O")
+        atoms.positions += rng.normal(scale=0.05, size=(3, 3))
+        atoms.calc = EMT()
+        atoms.get_forces()
+        frames.append(atoms)
+    write(tmp_path / "train_water.xyz", frames[:20])
+    write(tmp_path / "test_water.xyz", frames[20:])
+    committed = tomllib.loads((SCRIPTS.parent / "models" / "configs" / "data-efficiency.toml").read_text())
+    plan = [
+        '[grid]\nmolecules = ["water"]\nsizes = [5, 10]\nseeds = [0]\nsteps = 4\nwarmup_steps = 1\n'
+        '[run.data]\ntrain = "train_{molecule}.xyz"\ntest = "test_{molecule}.xyz"\n'
+        "[run.model.architecture]\ncutoff = 4.0\nnum_layers = 2\n[run.optimizer]\nlr = 0.01\n"
+        '[run.schedule]\nname = "linear"\n[run.run]\nbatch_size = 5\n'
+    ]
+    for network in committed["networks"][2:]:
+        turned = f"turned = {str(network['turned']).lower()}\n" if "turned" in network else ""
+        architecture = ", ".join(f"{name} = {json.dumps(value)}" for name, value in network["architecture"].items())
+        plan.append(f'[[networks]]\nname = "{network["name"]}"\n{turned}architecture = {{ {architecture} }}\n')
+    (tmp_path / "plan.toml").write_text("".join(plan))
+    output = run("data_efficiency.py", "plan.toml", ".", cwd=tmp_path)
+    results = json.loads((tmp_path / "data-efficiency.json").read_text())
+    assert len(results) == 8
+    assert len(output.splitlines()) == 8 + 6  # each run, and a row for each curve
+    for key, found in results.items():
+        straight, turned = found["forces RMSE (meV/Å)"], found["turned forces RMSE (meV/Å)"]
+        assert (abs(turned / straight - 1) < 1e-4) == ("l_max" in key), (key, found)
+    assert (tmp_path / "data-efficiency.png").exists()
+
+    # A finished run is not done again, and one whose result was lost gives it again from its checkpoint.
+    lost = {key: results.pop(key) for key in list(results)[-2:]}
+    (tmp_path / "data-efficiency.json").write_text(json.dumps(results))
+    output = run("data_efficiency.py", "plan.toml", ".", cwd=tmp_path)
+    assert len(output.splitlines()) == 2 + 6
+    assert json.loads((tmp_path / "data-efficiency.json").read_text()) == results | lost
+
+
+def test_networks_of_the_data_efficiency_study_are_of_equal_size():
+    plan = tomllib.loads((SCRIPTS.parent / "models" / "configs" / "data-efficiency.toml").read_text())
+    sizes = []
+    for network in plan["networks"]:
+        architecture = plan["run"]["model"]["architecture"] | network["architecture"] | {"species": ["H", "C", "O"]}
+        potential = Potential(PotentialConfig.parse({"architecture": architecture}))
+        sizes.append(sum(p.numel() for p in potential.parameters()))
+    assert sizes[:4] == [87816, 88872, 90664, 89992]  # as the configuration says
+    assert max(sizes) / min(sizes) < 1.04
 
 
 def test_representations(tmp_path):

@@ -31,6 +31,7 @@ def wigner_d(degree: int, rotation: Tensor) -> Tensor:
 
 
 def random_rotation(generator: torch.Generator | None = None) -> Tensor:
-    """A random rotation matrix (3, 3) float64, from torch's random numbers if no others are given."""
-    q, _ = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64))
+    """A uniformly distributed rotation (3, 3) float64, from torch's random numbers if no others are given."""
+    q, r = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64))
+    q = q * torch.diagonal(r).sign()  # QR by itself prefers one sign
     return q * torch.linalg.det(q)

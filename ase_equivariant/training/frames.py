@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -33,3 +33,12 @@ class Frame:
     def is_isolated_atom(self) -> bool:
         """Whether this is a single atom without periodic images."""
         return len(self.atoms) == 1 and not self.atoms.pbc.any()
+
+    def rotated(self, rotation: np.ndarray) -> Frame:
+        """The frame, its cell and its labels turned by a rotation matrix (3, 3)."""
+        atoms = self.atoms.copy()
+        atoms.set_cell(atoms.cell.array @ rotation.T)
+        atoms.positions = atoms.positions @ rotation.T
+        forces = None if self.forces is None else self.forces @ rotation.T
+        stress = None if self.stress is None else rotation @ self.stress @ rotation.T
+        return replace(self, atoms=atoms, forces=forces, stress=stress)

@@ -159,9 +159,13 @@ def _check_copy(subject: Subject, copy: Any, what: str, why: str) -> None:
         try:
             wrong = list(differences(subject.values(atoms), expected))
         except Exception as error:
-            raise AssertionError(f"a {state} calculator was {what}, the copy raised {_words(error)}; {why}") from error
+            raise AssertionError(
+                f"a {state} calculator that is {what} should still compute, the copy raised {_words(error)}; {why}"
+            ) from error
         if wrong:
-            raise AssertionError(f"a {state} calculator was {what}, the copy differs: {'; '.join(wrong)}; {why}")
+            raise AssertionError(
+                f"a {state} calculator that is {what} should give the same, the copy differs: {'; '.join(wrong)}; {why}"
+            )
 
 
 def _todict_problem(calculator: Any) -> str | None:

@@ -32,8 +32,8 @@ def check_properties(subject: Subject) -> None:
             found = None
         if found is None:
             raise AssertionError(
-                f"implemented_properties names {name!r}, but there is none for {atoms.symbols}: whoever looks there "
-                "first gets an error in the middle of a run; leave it out"
+                f"implemented_properties should name what there is, it names {name!r}, and there is none for "
+                f"{atoms.symbols}: whoever looks there first gets an error in the middle of a run; leave it out"
             )
 
 
