@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Field
 
-from ase_equivariant.architectures.base import ArchitectureConfig, Network
+from ase_equivariant.architectures.base import ArchitectureConfig, Exchange, Network
 from ase_equivariant.architectures.gvp import GVPConfig, GVPNetwork
 from ase_equivariant.architectures.nequip import NequIP, NequIPConfig
 
@@ -32,6 +32,7 @@ __all__ = [
     "ARCHITECTURES",
     "AnyArchitecture",
     "ArchitectureConfig",
+    "Exchange",
     "GVPConfig",
     "GVPNetwork",
     "NequIP",

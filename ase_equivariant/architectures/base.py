@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from ase.data import chemical_symbols
 from pydantic import Field, field_validator
 from torch import Tensor, nn
@@ -49,6 +51,30 @@ class ArchitectureConfig(Config):
         raise NotImplementedError
 
 
+class Exchange(Protocol):
+    """How features of ghosts come by: of atoms that other processes compute, or of images of atoms computed here.
+
+    A structure divided among processes has, on each of them, its local atoms in the first rows and behind them the
+    ghosts, neighbours within one cutoff. Only local atoms are centres of edges. What a ghost is before the first
+    layer is known by its species; after it, its owner alone knows.
+
+    Attributes
+    ----------
+    num_local : int
+        How many atoms are local.
+    """
+
+    num_local: int
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Map features of local atoms (num_local, D) to those of all atoms (N, D).
+
+        Differentiable once: gradients of ghosts are added to those of the atoms that they are images of. Every
+        process must call it equally often, whether it has atoms or not.
+        """
+        ...
+
+
 class Network(nn.Module):
     """Edge vectors and species to equivariant features of atoms.
 
@@ -63,7 +89,9 @@ class Network(nn.Module):
     embedding: nn.Parameter
     irreps_out: Irreps
 
-    def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor) -> Tensor:
+    def forward(
+        self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, exchange: Exchange | None = None
+    ) -> Tensor:
         """Features of every atom.
 
         Parameters
@@ -74,10 +102,12 @@ class Network(nn.Module):
             (2, E) int64; row 0 receives, row 1 sends.
         edge_vectors : Tensor
             (E, 3), from centre to neighbour, Å.
+        exchange : Exchange, optional
+            Where some of the atoms are ghosts.
 
         Returns
         -------
         Tensor
-            (N, irreps_out.dim).
+            (N, irreps_out.dim); with ``exchange`` of local atoms only, (num_local, irreps_out.dim).
         """
         raise NotImplementedError

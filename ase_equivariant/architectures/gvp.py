@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ase_equivariant.architectures.base import ArchitectureConfig, Network
+from ase_equivariant.architectures.base import ArchitectureConfig, Exchange, Network
 from ase_equivariant.irreps import Irreps
 from ase_equivariant.nn.gvp import GVP, EdgeGVP
 from ase_equivariant.nn.radial import BesselBasis, PolynomialCutoff
@@ -99,13 +99,25 @@ class GVPLayer(nn.Module):
         )
 
     def forward(
-        self, s: Tensor, v: Tensor, edge_scalars: Tensor, edge_vectors: Tensor, envelope: Tensor, edge_index: Tensor
+        self,
+        s: Tensor,
+        v: Tensor,
+        edge_scalars: Tensor,
+        edge_vectors: Tensor,
+        envelope: Tensor,
+        edge_index: Tensor,
+        num_local: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Map scalars (N, n) and vectors (N, 3, ν) of atoms to new ones; ``envelope`` (E,) vanishes at the cutoff."""
+        """Map scalars (N, n) and vectors (N, 3, ν) of atoms to new ones, or those of the first ``num_local`` atoms.
+
+        ``envelope`` (E,) vanishes at the cutoff.
+        """
         m_s, m_v = self.message(s, v, edge_scalars, edge_vectors, edge_index)
         for gvp in self.message_rest:
             m_s, m_v = gvp(m_s, m_v)
         weight, centre = (self.normalization * envelope).unsqueeze(1), edge_index[0]
+        if num_local is not None:
+            s, v = s[:num_local], v[:num_local]
         s_shape, v_shape = (s.shape[0], *m_s.shape[1:]), (s.shape[0], *m_v.shape[1:])
         received_s = s.new_zeros(s_shape).index_add(0, centre, weight * m_s)
         received_v = s.new_zeros(v_shape).index_add(0, centre, weight.unsqueeze(2) * m_v)
@@ -118,6 +130,12 @@ class GVPLayer(nn.Module):
 
 def _add(s: Tensor, v: Tensor, change_s: Tensor, change_v: Tensor) -> tuple[Tensor, Tensor]:
     return s + change_s, v + change_v if v.shape == change_v.shape else change_v
+
+
+def _exchanged(s: Tensor, v: Tensor, exchange: Exchange) -> tuple[Tensor, Tensor]:
+    """Scalars and vectors of ghosts, too, by one exchange."""
+    features = exchange(torch.cat([s, v.flatten(1)], dim=1))
+    return features[:, : s.shape[1]], features[:, s.shape[1] :].unflatten(1, v.shape[1:])
 
 
 class GVPNetwork(Network):
@@ -151,7 +169,9 @@ class GVPNetwork(Network):
         vectors = [(config.vectors_out, (1, -1))] if config.vectors_out else []
         self.irreps_out = Irreps([(config.num_scalars, (0, 1)), *vectors])
 
-    def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor) -> Tensor:
+    def forward(
+        self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, exchange: Exchange | None = None
+    ) -> Tensor:
         """Features of every atom; see :meth:`Network.forward`."""
         r = torch.linalg.vector_norm(edge_vectors, dim=1)
         directions = (edge_vectors / r.unsqueeze(1)).unsqueeze(2)
@@ -160,6 +180,9 @@ class GVPNetwork(Network):
         envelope = self.cutoff(r)
         s = self.embedding.index_select(0, species)
         v = s.new_zeros(s.shape[0], 3, 0)
-        for layer in self.layers:
-            s, v = layer(s, v, e_s, e_v, envelope, edge_index)
+        num_local = None if exchange is None else exchange.num_local
+        for k, layer in enumerate(self.layers):
+            if exchange is not None and k > 0:
+                s, v = _exchanged(s, v, exchange)
+            s, v = layer(s, v, e_s, e_v, envelope, edge_index, num_local)
         return torch.cat([s, v.flatten(1)], dim=1) if self.config.vectors_out else s

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from ase_equivariant.architectures.base import ArchitectureConfig, Network
+from ase_equivariant.architectures.base import ArchitectureConfig, Exchange, Network
 from ase_equivariant.irreps import Irreps, merge
 from ase_equivariant.kernels import Constants
 from ase_equivariant.nn.angular import SphericalHarmonics
@@ -167,9 +167,18 @@ class NequIPLayer(nn.Module):
             self.linear_connection = Linear(irreps_in, irreps_conv)
         self.norm = EquivariantRMSNorm(irreps_conv) if config.norm == "rms" else nn.Identity()
 
-    def forward(self, x: Tensor, groups: SpeciesGroups, harmonics: Tensor, basis: Tensor, edge_index: Tensor) -> Tensor:
-        """Map node features (N, irreps_in.dim) to (N, irreps_out.dim)."""
-        y = self.convolution(x, harmonics, basis, edge_index)
+    def forward(
+        self,
+        x: Tensor,
+        groups: SpeciesGroups,
+        harmonics: Tensor,
+        basis: Tensor,
+        edge_index: Tensor,
+        num_local: int | None = None,
+    ) -> Tensor:
+        """Map node features (N, irreps_in.dim) to (N, irreps_out.dim), or those of the first ``num_local`` atoms."""
+        y = self.convolution(x, harmonics, basis, edge_index, num_local)
+        x = x if num_local is None else x[:num_local]
         if self.species_connection is not None:
             y = y + self.species_connection(x, groups)
         elif self.linear_connection is not None:
@@ -226,7 +235,9 @@ class NequIP(Network):
             irreps = layer.irreps_out
         self.irreps_out = irreps
 
-    def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor) -> Tensor:
+    def forward(
+        self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, exchange: Exchange | None = None
+    ) -> Tensor:
         """Features of every atom; see :meth:`Network.forward`."""
         r = torch.linalg.vector_norm(edge_vectors, dim=1)
         harmonics = self.harmonics(edge_vectors if self.config.solid_harmonics else edge_vectors / r.unsqueeze(1))
@@ -235,8 +246,11 @@ class NequIP(Network):
         if self.config.neighbors_per_species:  # the product with the harmonics is linear in them
             harmonics = harmonics * self.factors.sender[species[edge_index[1]]].unsqueeze(1)
         basis = self.basis(r) * self.cutoff(r).unsqueeze(1)
-        groups = group_by_species(species)
+        num_local = None if exchange is None else exchange.num_local
+        groups = group_by_species(species[:num_local])
         x = self.embedding.index_select(0, species)
-        for layer in self.layers:
-            x = layer(x, groups, harmonics, basis, edge_index)
+        for k, layer in enumerate(self.layers):
+            if exchange is not None and k > 0:
+                x = exchange(x)
+            x = layer(x, groups, harmonics, basis, edge_index, num_local)
         return x

@@ -14,6 +14,7 @@ from ase_equivariant.cli.data import data
 from ase_equivariant.cli.elastic import elastic
 from ase_equivariant.cli.evaluate import evaluate
 from ase_equivariant.cli.info import info
+from ase_equivariant.cli.lammps import lammps
 from ase_equivariant.cli.md import md
 from ase_equivariant.cli.models import models
 from ase_equivariant.cli.phonons import phonons
@@ -34,6 +35,7 @@ for _command in COMMANDS:
     app.command()(_command)
 app.add_typer(models)
 app.add_typer(data)
+app.add_typer(lammps)
 
 
 def _version(asked: bool) -> None:

