@@ -1,0 +1,109 @@
+"""Ghosts on one process: images of its own atoms, and what is told where they are nobody's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk
+
+from ase_equivariant import Potential, PotentialConfig
+from ase_equivariant.architectures import GVPConfig, NequIPConfig
+from ase_equivariant.engines.domain import Domain
+from ase_equivariant.engines.exchange import GhostExchange
+from ase_equivariant.graph.convert import atoms_to_graph
+from ase_equivariant.graph.graph import AtomicGraph
+from ase_equivariant.graph.neighbors import neighbor_list
+
+CUTOFF = 3.5
+
+
+class OneProcess:
+    """MPI's communicator of one process."""
+
+    size, rank = 1, 0
+
+    def Alltoall(self, sent, received):
+        received[:] = sent
+
+    def Alltoallv(self, sent, received):
+        assert sent[1].sum() == received[1].sum() == sent[0].size
+        received[0][...] = sent[0]
+
+
+def images(atoms, reach):
+    """Positions of the atoms and of their images within ``reach``, and which atom each of them is of."""
+    positions, owners = [atoms.positions], [np.arange(len(atoms))]
+    repeats = np.ceil(reach / atoms.cell.lengths()).astype(int) + 1
+    for shift in np.ndindex(*(2 * repeats + 1)):
+        if any(shift - repeats):
+            positions.append(atoms.positions + (shift - repeats) @ atoms.cell.array)
+            owners.append(np.arange(len(atoms)))
+    return np.concatenate(positions), np.concatenate(owners)
+
+
+@pytest.mark.parametrize("architecture", [NequIPConfig, GVPConfig])
+def test_a_crystal_of_ghosts_is_the_periodic_crystal(architecture, check):
+    settings = {"irreps_hidden": "4x0e+3x1o+2x2e"} if architecture is NequIPConfig else {"num_scalars": 5}
+    network = architecture(species=("Si",), cutoff=CUTOFF, num_layers=3, avg_num_neighbors=10.0, **settings)
+    potential = Potential(PotentialConfig(architecture=network, zbl=True, zbl_outer=3.0)).requires_grad_(False)
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.1, seed=1)
+    expected = potential(atoms_to_graph(atoms, CUTOFF), stress=True)
+
+    positions, owners = images(atoms, CUTOFF + 0.5)
+    domain = Domain(CUTOFF, 0.5)
+    domain.build(positions, owners + 1, len(atoms))
+    edge_index, vectors = domain.edges(positions)
+    exchange = GhostExchange(OneProcess(), owners[: len(atoms)] + 1, owners[domain.rows[len(atoms) :]] + 1)
+    rows = len(domain.rows)
+    graph = AtomicGraph(
+        torch.full((rows,), 14), torch.from_numpy(edge_index), torch.from_numpy(vectors),
+        torch.zeros(1, 3, 3), torch.zeros(rows, dtype=torch.int64),
+    )  # fmt: skip
+    found = potential(graph, stress=True, exchange=exchange)
+
+    assert exchange.num_ghosts > len(atoms)
+    for name in ("forces", "node_virials"):
+        home = exchange.send_home(found[name].flatten(1)).reshape(expected[name].shape)
+        check(f"ghosts on one process: {name}", (home - expected[name]).abs().max().item(), 1e-12)
+    violation = (found["node_energies"] - expected["node_energies"]).abs().max().item()
+    check("ghosts on one process: energies of atoms (eV)", violation, 1e-12)
+    assert exchange.values_sent == 0  # to others
+
+
+def test_gradients_go_back_the_way_that_features_came():
+    exchange = GhostExchange(OneProcess(), np.array([7, 3, 5]), np.array([5, 7, 5, 5]))
+    features = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.equal(exchange(features)[3:], features[[2, 0, 2, 2]])
+    assert torch.autograd.gradcheck(exchange, (features,))
+
+
+def test_a_ghost_of_nobody_is_named():
+    with pytest.raises(ValueError, match="atom 9 is a ghost here but no process has it"):
+        GhostExchange(OneProcess(), np.array([1, 2]), np.array([2, 9]))
+
+
+def test_edges_are_those_of_local_atoms_and_stay_exact_until_the_domain_is_stale():
+    rng = np.random.default_rng(2)
+    positions, tags = rng.uniform(0, 9, (150, 3)), np.arange(1, 151)
+    domain = Domain(3.0, 0.6)
+    assert domain.is_stale(positions, tags, 40)
+    domain.build(positions, tags, 40)
+    moved = positions + rng.uniform(-0.17, 0.17, positions.shape)  # less than 0.3 Å each
+    assert not domain.is_stale(moved, tags, 40)
+    edge_index, vectors = domain.edges(moved)
+    expected, expected_vectors, _ = neighbor_list(moved, np.zeros((3, 3)), False, 3.0)
+    centre = expected[0] < 40
+    assert np.array_equal(domain.rows[edge_index], expected[:, centre])
+    assert np.array_equal(vectors, expected_vectors[centre])
+
+    far = moved.copy()
+    far[100, 1] = positions[100, 1] + 0.31
+    far[101] = np.nan
+    swapped = tags.copy()
+    swapped[[3, 4]] = swapped[[4, 3]]
+    assert domain.is_stale(far[:101], tags[:101], 40)
+    assert domain.is_stale(far, tags, 40)
+    assert domain.is_stale(moved, swapped, 40)
+    assert domain.is_stale(moved, tags, 39)
