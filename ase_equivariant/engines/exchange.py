@@ -130,6 +130,6 @@ class _Exchanged(torch.autograd.Function):
         return exchange.extend(features)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return ctx.exchange.send_home(gradient), None
