@@ -1,4 +1,4 @@
-"""LAMMPS: molecular dynamics of structures divided among processes, through its ``fix external``.
+r"""LAMMPS: molecular dynamics of structures divided among processes, through its ``fix external``.
 
 >>> from ase_equivariant.engines.lammps import attach, start_lammps  # doctest: +SKIP
 >>> lmp = start_lammps()  # doctest: +SKIP
