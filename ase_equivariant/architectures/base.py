@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
@@ -71,6 +72,13 @@ class Exchange(Protocol):
 
         Differentiable once: gradients of ghosts are added to those of the atoms that they are images of. Every
         process must call it equally often, whether it has atoms or not.
+        """
+        ...
+
+    def in_place(self, rows: NDArray[Any], gradients: bool) -> None:
+        """The same for compiled code, which calls it forwards and backwards: rows (N, D) are changed in place.
+
+        Those of ghosts become their owners'; or, being gradients, they are added to their owners'.
         """
         ...
 

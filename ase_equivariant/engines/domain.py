@@ -26,8 +26,10 @@ class Domain:
     Attributes
     ----------
     rows : numpy.ndarray
-        (n,) of the engine's rows those that matter here: the local atoms, then the ghosts that are within cutoff +
-        skin of one.
+        (n,) the engine's row of every atom that matters here: the local atoms, then those of other processes that are
+        within cutoff + skin of one, each once whatever the number of its images.
+    num_others : int
+        How many are of other processes.
     """
 
     def __init__(self, cutoff: float, skin: float):
@@ -55,16 +57,25 @@ class Domain:
         """
         pairs, _, _ = neighbor_list(positions, np.zeros((3, 3)), False, self._cutoff + self._skin)
         pairs = pairs[:, : np.searchsorted(pairs[0], num_local)]  # sorted by centre
-        ghosts = np.unique(pairs[1][pairs[1] >= num_local])
-        self.rows = np.concatenate([np.arange(num_local), ghosts])
-        place = np.empty(len(positions), dtype=np.int64)
-        place[self.rows] = np.arange(len(self.rows))
-        self._pairs = np.stack([pairs[0], place[pairs[1]]])
-        self._positions, self._tags, self._num_local = positions.copy(), np.array(tags, dtype=np.int64), num_local
+        names: Integers = np.array(tags, dtype=np.int64)
+        seen = np.flatnonzero(np.bincount(pairs[1]))
+        order = np.argsort(names[:num_local], kind="stable")
+        place = np.searchsorted(names[:num_local], names[seen], sorter=order)
+        is_local = place < num_local
+        is_local[is_local] = names[order[place[is_local]]] == names[seen[is_local]]
+        # Images of local atoms are those atoms; of another process's atom it is enough to know one image.
+        others, first, of_image = np.unique(names[seen[~is_local]], return_index=True, return_inverse=True)
+        self.rows = np.concatenate([np.arange(num_local), seen[~is_local][first]])
+        self.num_others = len(others)
+        atoms = np.empty(len(positions), dtype=np.int64)
+        atoms[seen[is_local]] = order[place[is_local]]
+        atoms[seen[~is_local]] = num_local + of_image
+        self._pairs, self._atoms = pairs, np.stack([pairs[0], atoms[pairs[1]]])
+        self._positions, self._tags, self._num_local = positions.copy(), names, num_local
 
     def edges(self, positions: Floats) -> tuple[Integers, Floats]:
         """``edge_index`` (2, E) into :attr:`rows` and ``edge_vectors`` (E, 3) in Å, of the engine's rows' positions."""
-        here = positions[self.rows]
-        vectors = here[self._pairs[1]] - here[self._pairs[0]]
+        vectors = positions.take(self._pairs[1], axis=0)
+        vectors -= positions.take(self._pairs[0], axis=0)
         near = np.flatnonzero(np.einsum("ix,ix->i", vectors, vectors) < self._cutoff**2)
-        return self._pairs[:, near], vectors[near]
+        return self._atoms.take(near, axis=1), vectors.take(near, axis=0)

@@ -74,6 +74,16 @@ class GhostExchange:
         received = self._swap_rows(sent, self._ghost_counts, self._local_counts)
         return rows[: self.num_local].index_add(0, self._local_rows, received)
 
+    def in_place(self, rows: NDArray[Any], gradients: bool) -> None:
+        """The same in rows of all atoms, (num_local + num_ghosts, D): what :class:`NetworkRunner` asks for."""
+        local, ghosts = torch.from_numpy(rows[: self.num_local]), torch.from_numpy(rows[self.num_local :])
+        if gradients:
+            sent = ghosts.index_select(0, self._ghost_rows)
+            local.index_add_(0, self._local_rows, self._swap_rows(sent, self._ghost_counts, self._local_counts))
+        else:
+            sent = local.index_select(0, self._local_rows)
+            ghosts.index_copy_(0, self._ghost_rows, self._swap_rows(sent, self._local_counts, self._ghost_counts))
+
     def _find_owners(self, local: Integers, ghosts: Integers) -> tuple[Integers, Integers]:
         """Process of each ghost and its row there."""
         size = self._comm.size

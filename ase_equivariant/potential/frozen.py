@@ -10,6 +10,7 @@ from copy import deepcopy
 
 import torch
 
+from ase_equivariant.architectures import Exchange
 from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.kernels import network as native
 from ase_equivariant.potential.freeze import NetworkBuilder, NotFreezableError, refuse_unsupported
@@ -59,8 +60,10 @@ class FrozenPotential:
         self._builder = builder  # owns the arrays
         self._run = native.NetworkRunner(builder.network, self.level, builder.real)
 
-    def __call__(self, graph: AtomicGraph, *, forces: bool = True, stress: bool = False) -> Prediction:
-        """Energy and the derivatives asked for, as :meth:`Potential.forward` gives them.
+    def __call__(
+        self, graph: AtomicGraph, *, forces: bool = True, stress: bool = False, exchange: Exchange | None = None
+    ) -> Prediction:
+        """Energy and the derivatives asked for, as :meth:`Potential.forward` gives them, with ``exchange`` too.
 
         ``graph.edge_vectors`` may be float64 whatever the network's precision: distances are computed in float64.
         """
@@ -72,6 +75,8 @@ class FrozenPotential:
             forces=forces,
             virials=stress,
             threads=torch.get_num_threads(),
+            num_centres=None if exchange is None else exchange.num_local,
+            exchange=None if exchange is None else exchange.in_place,
         )
         node_energies = torch.from_numpy(energies)
         prediction = Prediction(node_energies=node_energies)
@@ -81,7 +86,8 @@ class FrozenPotential:
             prediction["node_virials"] = torch.from_numpy(virial_array)
         if self._repulsion is not None:
             add_repulsion(prediction, self._repulsion, graph, species)
-        prediction["energy"] = sum_over_structures(prediction["node_energies"], graph.batch, graph.num_structures)
+        local = prediction["node_energies"]
+        prediction["energy"] = sum_over_structures(local, graph.batch[: len(local)], graph.num_structures)
         if "node_virials" in prediction:
             add_virial_and_stress(prediction, graph)
         return prediction

@@ -24,7 +24,8 @@ def add_repulsion(prediction: Prediction, repulsion: ZBL | EnvelopedZBL, graph: 
     with torch.enable_grad():
         energies = repulsion(species, short.edge_index, torch.linalg.vector_norm(vectors, dim=1))
         gradients = edge_gradients(energies.sum(), vectors, create_graph=False)
-    prediction["node_energies"] = prediction["node_energies"] + energies.detach()
+    local = prediction["node_energies"]  # of atoms that are centres: others' belong to other processes
+    prediction["node_energies"] = local + energies[: len(local)].detach()
     if "forces" in prediction:
         prediction["forces"] = prediction["forces"] + forces_from_edges(gradients, short)
     if "node_virials" in prediction:

@@ -95,8 +95,9 @@ def neighbourhood(graph: AtomicGraph, max_atoms: int) -> AtomicGraph:
     An energy of its own, other than in the structure: the same edges are given to both sides of a comparison.
     """
     chosen = torch.zeros(graph.num_atoms, dtype=torch.bool)
-    chosen[graph.num_atoms // 2] = True
     centre, neighbour = graph.edge_index
+    # Atoms of another process come last and are no centres.
+    chosen[centre[len(centre) // 2] if len(centre) else graph.num_atoms // 2] = True
     count = 1
     while count < max_atoms:
         reached = neighbour[chosen[centre]]

@@ -93,8 +93,9 @@ def _model(model: Potential | FrozenPotential | AseCalculator) -> Model:
     if potential.dtype != torch.float64:
         raise ValueError(f"differences of energies need float64, the potential is {potential.dtype}: use .double()")
 
-    def predict(atoms: Atoms, **options: bool) -> Prediction:
-        return potential(atoms_to_graph(atoms, potential.cutoff, device=potential.device), **options)
+    def predict(atoms: Atoms, forces: bool = True, stress: bool = False) -> Prediction:
+        graph = atoms_to_graph(atoms, potential.cutoff, device=potential.device)
+        return potential(graph, forces=forces, stress=stress)
 
     return Model(
         energy=lambda atoms: float(predict(atoms, forces=False)["energy"][0]),

@@ -1,11 +1,13 @@
 """Structures and potentials that LAMMPS is compared on, and the program that runs them under mpirun.
 
-``mpirun -n 2 python lammps_cases.py FOLDER [CASE …]`` writes FOLDER/CASE-2.npz for each of them.
+``mpirun -n 2 python lammps_cases.py FOLDER CASE …`` writes FOLDER/CASE-2.npz for each of them.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from ase_equivariant.engines.lammps import attach, start_lammps
 
 SPECIES = ("Cl", "H", "Na", "O")  # in the alphabet's order, as ASE numbers LAMMPS' types
 CUTOFF = 4.0
+GATHERED = {"positions": "x", "forces": "f"}
 
 
 def potential(architecture: str) -> Potential:
@@ -86,24 +89,46 @@ def mixed() -> Atoms:
     return atoms
 
 
-# Structure, architecture, dtype, commands before the structure is read, and steps of MD at so many K after it.
+@dataclass(frozen=True)
+class Case:
+    """A structure and a model; with a temperature (K), so many steps of dynamics after it."""
+
+    make: Callable[[], Atoms]
+    model: str = "nequip"
+    dtype: str = "float64"
+    fast: bool | None = None  # compiled where there are compiled kernels
+    tiled: bool = False
+    temperature: float = 0
+    steps: int = 0
+    slow: bool = False
+
+    def potential(self) -> Potential | str:
+        return self.model if self.model.startswith("sevennet") else potential(self.model)
+
+
+STRUCTURES = {"nacl": nacl, "slab": slab, "triclinic": triclinic, "water": water, "gas": gas}
 CASES = {
-    "nacl": (nacl, "nequip", "float64", "", 0),
-    "nacl-float32": (nacl, "nequip", "float32", "", 0),
-    "nacl-gvp": (nacl, "gvp", "float64", "", 0),
-    "nacl-tiled": (nacl, "nequip", "float64", "comm_style tiled", 0),
-    "slab": (slab, "nequip", "float64", "", 0),
-    "triclinic": (triclinic, "nequip", "float64", "", 0),
-    "tiny": (tiny, "nequip", "float64", "", 0),
-    "water": (water, "nequip", "float64", "", 0),
-    "gas": (gas, "nequip", "float64", "", 0),
-    "mixed": (mixed, "nequip", "float64", "", 0),
-    "nacl-hot": (nacl, "nequip", "float64", "", 3000),
+    **{name: Case(make) for name, make in STRUCTURES.items()},
+    "tiny": Case(tiny),
+    "mixed": Case(mixed),
+    "nacl-float32": Case(nacl, dtype="float32"),
+    "nacl-eager": Case(nacl, fast=False),
+    "gas-eager": Case(gas, fast=False),
+    "nacl-gvp": Case(nacl, model="gvp"),
+    "nacl-tiled": Case(nacl, tiled=True),
+    "nacl-hot": Case(nacl, temperature=3000, steps=100),
+    "nacl-hot-long": Case(nacl, temperature=3000, steps=500, slow=True),
+    "nacl-hot-tiled": Case(nacl, tiled=True, temperature=3000, steps=500, slow=True),
+    **{f"{name}-sevennet-0": Case(make, model="sevennet-0", slow=True) for name, make in STRUCTURES.items()},
+    "nacl-sevennet-0-eager": Case(nacl, model="sevennet-0", fast=False, slow=True),
+    "gas-sevennet-0-eager": Case(gas, model="sevennet-0", fast=False, slow=True),
 }
-RUN = """
-timestep 0.001
-fix move all nve
-run 100
+OUTPUT = """
+compute energies all pe/atom
+compute shares all stress/atom NULL virial
+compute tensor all pressure NULL virial
+dump now all custom 1000 /dev/null id c_energies c_shares[1]
+thermo_style custom step pe c_tensor[1] etotal
 """
 BALANCED = """
 balance 1.1 rcb
@@ -111,9 +136,9 @@ fix spread all balance 20 1.05 rcb
 """
 
 
-def run_case(name: str, folder: Path) -> None:
-    make, architecture, dtype, before, temperature = CASES[name]
-    atoms = make()
+def start_case(name: str, folder: Path):
+    """LAMMPS with the structure and the model attached; and what it has done so far."""
+    case, atoms = CASES[name], CASES[name].make()
     lmp = start_lammps(["-log", "none", "-screen", "none"])
     comm = lmp.get_mpi_comm()
     species = [symbol for symbol in SPECIES if symbol in atoms.symbols]
@@ -123,44 +148,42 @@ def run_case(name: str, folder: Path) -> None:
         write_lammps_data(data, atoms, units="metal", specorder=species, masses=True)
     comm.Barrier()
     boundary = " ".join("p" if periodic else "f" for periodic in atoms.pbc)
-    lmp.commands_string(f"units metal\nboundary {boundary}\n{before}\nread_data {data}")
-    lmp.command("thermo_modify lost error")
-    statistics = attach(lmp, potential(architecture), species, dtype=dtype)
-    lmp.commands_string(
-        "compute energies all pe/atom\ncompute shares all stress/atom NULL virial\n"
-        "compute tensor all pressure NULL virial\n"
-        "dump now all custom 100 /dev/null id c_energies c_shares[1]\nthermo_style custom step pe c_tensor[1] etotal"
-    )
-    if before:
+    style = "comm_style tiled" if case.tiled else ""
+    lmp.commands_string(f"units metal\nboundary {boundary}\n{style}\nread_data {data}\nthermo_modify lost error")
+    return lmp, attach(lmp, case.potential(), species, dtype=case.dtype, fast=case.fast)
+
+
+def run_case(name: str, folder: Path) -> None:
+    case = CASES[name]
+    lmp, statistics = start_case(name, folder)
+    lmp.commands_string(OUTPUT)
+    if case.tiled:
         lmp.commands_string(BALANCED)
-    if temperature:
-        lmp.commands_string(f"velocity all create {temperature} 7 loop geom\n{RUN}")
+    if case.steps:
+        lmp.command(f"velocity all create {case.temperature} 7 loop geom")
+        lmp.commands_string(f"timestep 0.001\nfix move all nve\nrun {case.steps}")
     else:
         lmp.command("run 0")
-    owned = lmp.extract_setting("nlocal")
-    order = {
-        "positions": lmp.gather_atoms("x", 1, 3),
-        "forces": lmp.gather_atoms("f", 1, 3),
-    }
-    found = {key: np.array(values).reshape(-1, 3) for key, values in order.items()}
+    comm, owned = lmp.get_mpi_comm(), lmp.extract_setting("nlocal")
+    found = {key: np.array(lmp.gather_atoms(name, 1, 3)).reshape(-1, 3) for key, name in GATHERED.items()}
     tags = lmp.numpy.extract_atom("id", nelem=owned)[:owned].copy() if owned else np.empty(0, int)
     energies = lmp.numpy.extract_compute("energies", 1, 1)[:owned].copy() if owned else np.empty(0)
     shares = lmp.numpy.extract_compute("shares", 1, 2)[:owned].copy() if owned else np.empty((0, 6))
     gathered = comm.gather((tags, energies, shares))
-    counts = comm.gather((owned, statistics.builds, statistics.num_ghosts, statistics.lammps_ghosts))
-    found["energy"] = lmp.get_thermo("pe")
-    found["total"] = lmp.get_thermo("etotal")
+    ghosts = statistics.num_ghosts, statistics.engine_ghosts
+    counts = comm.gather((owned, statistics.builds, *ghosts, statistics.compiled))
+    found["energy"], found["total"], found["volume"] = (lmp.get_thermo(key) for key in ("pe", "etotal", "vol"))
     found["pressure"] = np.array(lmp.numpy.extract_compute("tensor", 0, 1))
-    found["volume"] = lmp.get_thermo("vol")
     if comm.rank == 0:
         places, energies, shares = (np.concatenate(parts) for parts in zip(*gathered, strict=True))
-        found["energies"], found["shares"] = np.empty(len(atoms)), np.empty((len(atoms), 6))
-        found["energies"][places - 1], found["shares"][places - 1] = energies, shares
-        np.savez(folder / f"{name}-{comm.size}.npz", counts=counts, **found)
+        order = np.argsort(places)
+        np.savez(
+            folder / f"{name}-{comm.size}.npz", counts=counts, energies=energies[order], shares=shares[order], **found
+        )
     lmp.close()
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for case in sys.argv[2:] or CASES:
+    for case in sys.argv[2:]:
         run_case(case, Path(sys.argv[1]))

@@ -51,15 +51,13 @@ def test_a_crystal_of_ghosts_is_the_periodic_crystal(architecture, check):
     atoms.rattle(0.1, seed=1)
     expected = potential(atoms_to_graph(atoms, CUTOFF), stress=True)
 
-    positions, owners = images(atoms, CUTOFF + 0.5)
-    domain = Domain(CUTOFF, 0.5)
-    domain.build(positions, owners + 1, len(atoms))
-    edge_index, vectors = domain.edges(positions)
-    exchange = GhostExchange(OneProcess(), owners[: len(atoms)] + 1, owners[domain.rows[len(atoms) :]] + 1)
-    rows = len(domain.rows)
+    positions, owners = images(atoms, CUTOFF)
+    edge_index, vectors, _ = neighbor_list(positions, np.zeros((3, 3)), False, CUTOFF)
+    of_local = edge_index[0] < len(atoms)
+    exchange = GhostExchange(OneProcess(), owners[: len(atoms)] + 1, owners[len(atoms) :] + 1)
     graph = AtomicGraph(
-        torch.full((rows,), 14), torch.from_numpy(edge_index), torch.from_numpy(vectors),
-        torch.zeros(1, 3, 3), torch.zeros(rows, dtype=torch.int64),
+        torch.full((len(owners),), 14), torch.from_numpy(edge_index[:, of_local]), torch.from_numpy(vectors[of_local]),
+        torch.zeros(1, 3, 3), torch.zeros(len(owners), dtype=torch.int64),
     )  # fmt: skip
     found = potential(graph, stress=True, exchange=exchange)
 
@@ -72,11 +70,45 @@ def test_a_crystal_of_ghosts_is_the_periodic_crystal(architecture, check):
     assert exchange.values_sent == 0  # to others
 
 
+def test_images_of_local_atoms_are_these_atoms():
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.1, seed=1)
+    positions, owners = images(atoms, CUTOFF + 0.5)
+    domain = Domain(CUTOFF, 0.5)
+    domain.build(positions, 17 - owners, len(atoms))
+    edge_index, vectors = domain.edges(positions)
+    graph = atoms_to_graph(atoms, CUTOFF)
+    assert domain.num_others == 0
+    assert len(domain.rows) == len(atoms)
+    found = np.column_stack([edge_index.T, vectors])
+    expected = np.column_stack([graph.edge_index.numpy().T, graph.edge_vectors.numpy()])
+    in_order = [rows[np.lexsort(np.round(rows, 6).T)] for rows in (found, expected)]
+    np.testing.assert_allclose(*in_order, rtol=0, atol=1e-12)
+
+
+def test_of_an_atom_of_another_process_one_row_is_enough():
+    positions = np.array([[0.0, 0, 0], [1.5, 0, 0], [-1.5, 0, 0], [0, 1.5, 0], [0, -1.5, 0], [9.0, 9, 9]])
+    domain = Domain(2.0, 0.3)
+    domain.build(positions, np.array([4, 9, 9, 7, 4, 8]), 1)  # images of two others, and one of itself
+    edge_index, vectors = domain.edges(positions)
+    assert domain.num_others == 2
+    assert domain.rows.tolist() in ([0, 3, 1], [0, 3, 2])
+    assert edge_index.tolist() == [[0] * 4, [2, 2, 1, 0]]
+    assert np.array_equal(vectors, positions[1:5])
+
+
 def test_gradients_go_back_the_way_that_features_came():
     exchange = GhostExchange(OneProcess(), np.array([7, 3, 5]), np.array([5, 7, 5, 5]))
     features = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
     assert torch.equal(exchange(features)[3:], features[[2, 0, 2, 2]])
     assert torch.autograd.gradcheck(exchange, (features,))
+    for dtype in (np.float32, np.float64):
+        rows = np.arange(21, dtype=dtype).reshape(7, 3)[:, :2]  # a row is longer than what counts of it
+        forwards, backwards = rows.copy(), rows.copy()
+        exchange.in_place(forwards, gradients=False)
+        assert np.array_equal(forwards, exchange.extend(torch.from_numpy(rows[:3].copy())).numpy())
+        exchange.in_place(backwards, gradients=True)
+        assert np.array_equal(backwards[:3], exchange.send_home(torch.from_numpy(rows.copy())).numpy())
 
 
 def test_a_ghost_of_nobody_is_named():
