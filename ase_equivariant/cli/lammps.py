@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ase_equivariant.engines.lammps import attach, start_lammps
+from ase_equivariant.engines.lammps import attach, end_all, start_lammps
 
 lammps = typer.Typer(
     name="lammps", help="Molecular dynamics with LAMMPS, on one process or many.", no_args_is_help=True
@@ -20,6 +19,7 @@ lammps = typer.Typer(
 
 _STYLE = re.compile(r"^[ \t]*pair_style[ \t]+equivariant[ \t]*(?:#.*)?$", re.MULTILINE)
 _COEFFICIENTS = re.compile(r"^[ \t]*pair_coeff[ \t]+\*[ \t]+\*((?:[ \t]+[A-Z][a-z]?)+)[ \t]*(?:#.*)?$", re.MULTILINE)
+_RESTART = re.compile(r"^[ \t]*restart[ \t]", re.MULTILINE)
 _HELP = (
     "write `pair_style equivariant` and, after the box is there, `pair_coeff * * Na Cl` with the element of each type"
 )
@@ -37,6 +37,10 @@ def run(
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     var: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a variable of the input; repeatable.")] = None,
     log: Annotated[Path, typer.Option(help="LAMMPS' log.")] = Path("log.lammps"),
+    restart_every: Annotated[
+        int, typer.Option(help="Steps between restart files, --restart-file with .a and .b in turns; 0 writes none.")
+    ] = 1000,
+    restart_file: Annotated[Path, typer.Option(help="Their name; an input's own `restart` wins.")] = Path("restart"),
     quiet: Annotated[bool, typer.Option("--quiet", help="Write to the log only.")] = False,
 ) -> None:
     """Run a LAMMPS input with a model, under mpirun on as many processes as it is given.
@@ -54,6 +58,9 @@ def run(
     try:
         lmp.commands_string(head)
         attach(lmp, model, types, dtype=dtype)
+        if restart_every and not _RESTART.search(head):
+            # Two in turns: whenever the run is killed, one of them is whole.
+            lmp.command(f"restart {restart_every} {restart_file}.a {restart_file}.b")
         _run_file(lmp, rest)
     except Exception as error:
         _end_all(lmp.get_mpi_comm(), error)
@@ -99,9 +106,8 @@ def _end_all(comm: Any, error: Exception) -> None:
     if comm is None or comm.size == 1:
         return
     if comm.rank:
-        time.sleep(3)  # the first process most often has the same error, and says it
-    print(f"error: {_in_one_line(error)}", file=sys.stderr, flush=True)
-    comm.Abort(1)
+        time.sleep(10)  # the first process most often has the same error, says it and ends this one
+    end_all(comm, f"error: {_in_one_line(error)}")
 
 
 def _in_one_line(error: Exception) -> Exception:

