@@ -32,14 +32,14 @@ def silicon(cells: int):
 
 def time_ase(model: str, dtype: str, cells: int, steps: int) -> float:
     from ase import units
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+    from ase.md.velocitydistribution import thermalize_momenta
     from ase.md.verlet import VelocityVerlet
 
     from ase_equivariant import EquivariantCalculator
 
     atoms = silicon(cells)
     atoms.calc = EquivariantCalculator(model, dtype=dtype)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=300)
+    thermalize_momenta(atoms, temperature_K=300)
     dynamics = VelocityVerlet(atoms, timestep=units.fs)
     dynamics.run(WARM_UP)
     begin = time.perf_counter()
@@ -70,7 +70,7 @@ def time_lammps(model: str, dtype: str, cells: int, steps: int) -> float | None:
     if comm.rank:
         return None
     shutil.rmtree(folder)
-    print(f"atoms, ghosts, compiled: {local}", file=sys.stderr)
+    print(f"(local atoms, others' atoms, compiled) {local}", file=sys.stderr)
     return taken
 
 
@@ -83,6 +83,7 @@ def run_way(program: str, processes: int, threads: int, arguments: list[str]) ->
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+    print(f"{program} {processes} x {threads}: {1000 * float(done.stdout.split()[-1]):.1f} ms {done.stderr.strip()}")
     return float(done.stdout.split()[-1])
 
 

@@ -109,7 +109,7 @@ def test_hot_atoms_that_change_process_end_where_they_end_on_one(case, ranks, re
     moved = many["positions"] - one["positions"]
     moved -= cell * np.round(moved / cell)
     steps = CASES[case].steps
-    allowed = 1e-9 if steps == 100 else 1e-6  # what rounding makes of chaos
+    allowed = 1e-9
     check(f"{steps} steps at 3000 K, positions (Å)", np.abs(moved).max(), allowed)
     check(f"{steps} steps at 3000 K, forces (eV/Å)", np.abs(many["forces"] - one["forces"]).max(), allowed)
     check(f"{steps} steps at 3000 K, total energy (eV)", abs(many["total"] - one["total"]), allowed)
