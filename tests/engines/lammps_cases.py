@@ -15,6 +15,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.io.lammpsdata import write_lammps_data
+from ase.units import kcal, mol
 
 from ase_equivariant import Potential, PotentialConfig
 from ase_equivariant.architectures import GVPConfig, NequIPConfig
@@ -98,6 +99,7 @@ class Case:
     dtype: str = "float64"
     fast: bool | None = None  # compiled where there are compiled kernels
     tiled: bool = False
+    units: str = "metal"
     temperature: float = 0
     steps: int = 0
     slow: bool = False
@@ -116,6 +118,7 @@ CASES = {
     "gas-eager": Case(gas, fast=False),
     "nacl-gvp": Case(nacl, model="gvp"),
     "nacl-tiled": Case(nacl, tiled=True),
+    "triclinic-real": Case(triclinic, units="real"),
     "nacl-hot": Case(nacl, temperature=3000, steps=100),
     "nacl-hot-long": Case(nacl, temperature=3000, steps=500, slow=True),
     "nacl-hot-tiled": Case(nacl, tiled=True, temperature=3000, steps=500, slow=True),
@@ -123,6 +126,8 @@ CASES = {
     "nacl-sevennet-0-eager": Case(nacl, model="sevennet-0", fast=False, slow=True),
     "gas-sevennet-0-eager": Case(gas, model="sevennet-0", fast=False, slow=True),
 }
+# eV, and bar·Å³ by LAMMPS' constants, in each system's units.
+IN_METAL = {"metal": (1.0, 1.0), "real": (kcal / mol, kcal / mol * 1.6021765e6 / 68568.415)}
 OUTPUT = """
 compute energies all pe/atom
 compute shares all stress/atom NULL virial
@@ -145,11 +150,11 @@ def start_case(name: str, folder: Path):
     data = folder / f"{name}-{comm.size}.data"
     if comm.rank == 0:
         atoms.wrap()
-        write_lammps_data(data, atoms, units="metal", specorder=species, masses=True)
+        write_lammps_data(data, atoms, units=case.units, specorder=species, masses=True)
     comm.Barrier()
     boundary = " ".join("p" if periodic else "f" for periodic in atoms.pbc)
     style = "comm_style tiled" if case.tiled else ""
-    lmp.commands_string(f"units metal\nboundary {boundary}\n{style}\nread_data {data}\nthermo_modify lost error")
+    lmp.commands_string(f"units {case.units}\nboundary {boundary}\n{style}\nread_data {data}\nthermo_modify lost error")
     return lmp, attach(lmp, case.potential(), species, dtype=case.dtype, fast=case.fast)
 
 
@@ -174,9 +179,13 @@ def run_case(name: str, folder: Path) -> None:
     counts = comm.gather((owned, statistics.builds, *ghosts, statistics.compiled))
     found["energy"], found["total"], found["volume"] = (lmp.get_thermo(key) for key in ("pe", "etotal", "vol"))
     found["pressure"] = np.array(lmp.numpy.extract_compute("tensor", 0, 1))
+    energy, pressure = IN_METAL[case.units]
     if comm.rank == 0:
         places, energies, shares = (np.concatenate(parts) for parts in zip(*gathered, strict=True))
         order = np.argsort(places)
+        energies, shares = energies * energy, shares * pressure
+        for key, unit in {"energy": energy, "total": energy, "forces": energy, "pressure": pressure}.items():
+            found[key] = found[key] * unit
         np.savez(
             folder / f"{name}-{comm.size}.npz", counts=counts, energies=energies[order], shares=shares[order], **found
         )

@@ -1,4 +1,4 @@
-"""Programs of the slow tests of LAMMPS: ``python lammps_programs.py npt|metadynamics …`` under mpirun."""
+"""Programs of the tests of LAMMPS' methods: ``python lammps_programs.py npt|metadynamics …`` under mpirun."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk
+from engines.one_process import OneProcess, images
 
 from ase_equivariant import Potential, PotentialConfig
 from ase_equivariant.architectures import GVPConfig, NequIPConfig
@@ -16,30 +17,6 @@ from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.graph.neighbors import neighbor_list
 
 CUTOFF = 3.5
-
-
-class OneProcess:
-    """MPI's communicator of one process."""
-
-    size, rank = 1, 0
-
-    def Alltoall(self, sent, received):
-        received[:] = sent
-
-    def Alltoallv(self, sent, received):
-        assert sent[1].sum() == received[1].sum() == sent[0].size
-        received[0][...] = sent[0]
-
-
-def images(atoms, reach):
-    """Positions of the atoms and of their images within ``reach``, and which atom each of them is of."""
-    positions, owners = [atoms.positions], [np.arange(len(atoms))]
-    repeats = np.ceil(reach / atoms.cell.lengths()).astype(int) + 1
-    for shift in np.ndindex(*(2 * repeats + 1)):
-        if any(shift - repeats):
-            positions.append(atoms.positions + (shift - repeats) @ atoms.cell.array)
-            owners.append(np.arange(len(atoms)))
-    return np.concatenate(positions), np.concatenate(owners)
 
 
 @pytest.mark.parametrize("architecture", [NequIPConfig, GVPConfig])

@@ -19,7 +19,6 @@ from ase_equivariant.io.cache import cached_model
 if reason := why_not():
     pytest.skip(reason, allow_module_level=True)
 
-pytestmark = pytest.mark.slow
 PROGRAMS = str(Path(__file__).parent / "lammps_programs.py")
 
 
@@ -40,6 +39,7 @@ def ase_volumes(atoms, model: str, femtoseconds: float, steps: int) -> np.ndarra
     return np.array(volumes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "structure", "femtoseconds", "steps"),
     [
