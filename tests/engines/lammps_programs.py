@@ -47,7 +47,7 @@ def with_atoms(atoms, species):
     return lmp, comm
 
 
-def npt(structure: str, model: str, femtoseconds: str, steps: str) -> None:
+def npt(structure: str, model: str, femtoseconds: str, steps: str, seed: str) -> None:
     """Volumes (Å³) at 300 K and 0 bar, every tenth step."""
     atoms = read(structure)
     species = sorted(set(atoms.symbols))
@@ -55,8 +55,8 @@ def npt(structure: str, model: str, femtoseconds: str, steps: str) -> None:
     attach(lmp, model, species, dtype="float32")
     step = float(femtoseconds) / 1000
     lmp.commands_string(
-        f"timestep {step}\nvelocity all create 600 7 loop geom\n"
-        f"fix ensemble all npt temp 300 300 {100 * step} iso 0 0 {500 * step}\n"
+        f"timestep {step}\nvelocity all create 600 {seed} loop geom\n"
+        f"fix ensemble all npt temp 300 300 {50 * step} iso 0 0 {500 * step}\n"
         "variable v equal vol\nfix volumes all ave/time 1 1 10 v_v file volumes.txt\n"
         f"run {steps}"
     )

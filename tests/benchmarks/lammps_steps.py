@@ -1,6 +1,6 @@
 """Time of a step of MD with LAMMPS on processes and threads, beside ASE's with the same model.
 
-    python scripts/benchmark_lammps.py --cells 8 --steps 30
+    python tests/benchmarks/lammps_steps.py --cells 8 --steps 30
 
 starts itself once for every way to run (mpirun is looked for beside Python), and prints milliseconds of the fastest
 round; efficiency is that of twice as many processes. Cells of 8 silicon atoms at 300 K, time steps of 1 fs.
