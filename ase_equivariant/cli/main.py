@@ -14,7 +14,7 @@ from ase_equivariant.cli.data import data
 from ase_equivariant.cli.elastic import elastic
 from ase_equivariant.cli.evaluate import evaluate
 from ase_equivariant.cli.info import info
-from ase_equivariant.cli.lammps import lammps
+from ase_equivariant.cli.lammps_plugin import lammps
 from ase_equivariant.cli.md import md
 from ase_equivariant.cli.models import models
 from ase_equivariant.cli.phonons import phonons
