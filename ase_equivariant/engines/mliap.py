@@ -1,0 +1,162 @@
+"""LAMMPS' ML-IAP: a model for those who have built LAMMPS with Python, and Kokkos for GPUs, themselves.
+
+``ase-equivariant lammps mliap MODEL`` writes the file that ``pair_style mliap unified FILE 0`` loads. On more than one
+process LAMMPS must be built with Kokkos, whose data have the exchange of features (LAMMPS of February 2025 or newer).
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ase_equivariant.io.atomic import atomic_path
+from ase_equivariant.potential.derivatives import edge_gradients
+from ase_equivariant.potential.potential import Potential
+
+
+class EquivariantMLIAP:
+    """What ``pair_style mliap unified`` asks for energies and forces of pairs.
+
+    LAMMPS knows this class by its attributes and methods; its own base class is not inherited, since importing it
+    starts a Python interpreter of LAMMPS'.
+
+    Parameters
+    ----------
+    potential : Potential
+        Not changed later.
+    dtype : torch.dtype
+        Of the network.
+
+    Attributes
+    ----------
+    element_types : list of str
+        Chemical symbols, which ``pair_coeff * *`` maps types to.
+    rcutfac : float
+        Half the cutoff in Å, as LAMMPS adds two atoms' radii.
+    ndescriptors, nparams : int
+        Of no meaning here; LAMMPS asks for them.
+    interface : object
+        Set by LAMMPS.
+    """
+
+    def __init__(self, potential: Potential, dtype: torch.dtype = torch.float32):
+        self.potential = potential.to(dtype=dtype).requires_grad_(False)
+        self.element_types = list(potential.species)
+        self.rcutfac = 0.5 * potential.cutoff
+        self.ndescriptors = self.nparams = 1
+        self.interface: Any = None
+
+    def compute_descriptors(self, data: Any) -> None:
+        """Nothing: features stay inside the network."""
+
+    def compute_gradients(self, data: Any) -> None:
+        """Nothing: forces are all that is asked for."""
+
+    def compute_forces(self, data: Any) -> None:
+        """Set ``data``'s energy, energies of local atoms, and gradients by the vectors of its pairs.
+
+        Collective, since features of ghosts are exchanged: a process without atoms or pairs goes through all of it.
+
+        Raises
+        ------
+        RuntimeError
+            If there are ghosts of other atoms and LAMMPS cannot exchange features.
+        """
+        pairs = _Pairs(data)
+        self.potential.to(device=pairs.vectors.device)
+        vectors = pairs.vectors.to(self.potential.dtype).requires_grad_(True)
+        with torch.enable_grad():
+            energies = self.potential.atomic_energies(pairs.species, pairs.edge_index, vectors, _Ghosts(data))
+            gradients = edge_gradients(energies.sum(), vectors, create_graph=False)
+        energies = energies.detach()
+        data.energy = float(energies.sum())
+        if data.nlocal:
+            _view(data.eatoms)[: data.nlocal] = energies
+        if data.npairs:
+            pairs.hand_over(gradients)
+
+
+class _Pairs:
+    """LAMMPS' arrays as tensors, which share their memory where there are any: views of nothing raise."""
+
+    def __init__(self, data: Any):
+        self.data = data
+        known = _view(data.rij) if data.npairs else _view(data.elems) if data.ntotal else torch.empty(0)
+        empty = torch.empty(0, dtype=torch.int64, device=known.device)
+
+        def integers(name: str, count: int) -> Tensor:
+            return _view(getattr(data, name))[:count].long() if count else empty
+
+        self.edge_index = torch.stack([integers("pair_i", data.npairs), integers("pair_j", data.npairs)])
+        self.species = integers("elems", data.ntotal)
+        self.vectors = _view(data.rij)[: data.npairs].double() if data.npairs else known.new_empty((0, 3)).double()
+
+    def hand_over(self, gradients: Tensor) -> None:
+        """dE/dr of every pair; forces of ghosts go home by LAMMPS' own communication."""
+        if gradients.device.type == "cpu":
+            self.data.update_pair_forces(gradients.double().contiguous().numpy())
+        else:
+            self.data.update_pair_forces_gpu(gradients.double().contiguous())
+
+
+class _Ghosts:
+    """Exchange of features through the data of ML-IAP, an :class:`~ase_equivariant.architectures.Exchange`."""
+
+    def __init__(self, data: Any):
+        self.data, self.num_local, self.num_all = data, int(data.nlocal), int(data.ntotal)
+        if not hasattr(data, "forward_exchange") and self.num_all > self.num_local:
+            raise RuntimeError(
+                "this LAMMPS cannot exchange features of ghosts: build it with Kokkos (-sf kk -k on), version "
+                "February 2025 or newer"
+            )
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Features of all atoms from those of local ones."""
+        extended: Tensor = _Exchanged.apply(features, self)
+        return extended
+
+    def in_place(self, rows: NDArray[np.floating], gradients: bool) -> None:
+        """Not for compiled code, whose rows LAMMPS cannot exchange here."""
+        raise NotImplementedError("ML-IAP evaluates models eagerly")
+
+
+class _Exchanged(torch.autograd.Function):
+    """LAMMPS' forward exchange, owners to ghosts, whose transpose is its reverse exchange."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, ghosts: _Ghosts) -> Tensor:
+        ctx.ghosts = ghosts
+        width = features.shape[1]
+        rows = features.new_zeros(ghosts.num_all, width)
+        rows[: ghosts.num_local] = features
+        extended = torch.empty_like(rows)
+        ghosts.data.forward_exchange(rows, extended, width)
+        return extended
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        rows = gradient.contiguous()
+        home = torch.empty_like(rows)
+        ctx.ghosts.data.reverse_exchange(rows, home, rows.shape[1])
+        return home[: ctx.ghosts.num_local], None
+
+
+def _view(array: Any) -> Tensor:
+    """A tensor on the memory of an array of NumPy or CuPy, or of a tensor."""
+    return torch.as_tensor(array, device="cuda" if hasattr(array, "__cuda_array_interface__") else None)
+
+
+def write_mliap(path: str | Path, potential: Potential, dtype: torch.dtype = torch.float32) -> None:
+    """Write a model for ``pair_style mliap unified PATH 0``.
+
+    The file is a pickle, which is how LAMMPS loads it; it names classes of this package and holds tensors.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(pickle.dumps(EquivariantMLIAP(potential, dtype)))
