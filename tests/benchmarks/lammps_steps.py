@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 
 # Program, processes, threads of each.
-WAYS = (("ase", 1, 1), ("ase", 1, 2), ("lammps", 1, 1), ("lammps", 1, 2), ("lammps", 2, 1))
+_LAMMPS = [(program, *way) for program in ("lammps", "pair_style") for way in ((1, 1), (1, 2), (2, 1))]
+WAYS = (("ase", 1, 1), ("ase", 1, 2), *_LAMMPS)
 WARM_UP = 3
 
 
@@ -47,10 +48,15 @@ def time_ase(model: str, dtype: str, cells: int, steps: int) -> float:
     return (time.perf_counter() - begin) / steps
 
 
-def time_lammps(model: str, dtype: str, cells: int, steps: int) -> float | None:
+def time_lammps(model: str, dtype: str, cells: int, steps: int, pair_style: bool = False) -> float | None:
+    import torch
     from ase.io.lammpsdata import write_lammps_data
 
+    from ase_equivariant import load_model
     from ase_equivariant.engines.lammps import attach, start_lammps
+    from ase_equivariant.engines.lammps_plugin import build
+    from ase_equivariant.engines.network_image import write_network_image
+    from ase_equivariant.io.registry import resolve
 
     lmp = start_lammps(["-log", "none", "-screen", "none"])
     comm = lmp.get_mpi_comm()
@@ -58,19 +64,28 @@ def time_lammps(model: str, dtype: str, cells: int, steps: int) -> float | None:
     data = Path(folder) / "si.data"
     if comm.rank == 0:
         write_lammps_data(data, silicon(cells), units="metal", masses=True)
+        if pair_style:
+            build(Path(folder))
+            write_network_image(f"{folder}/model", load_model(resolve(model)).potential, getattr(torch, dtype))
     comm.Barrier()
     lmp.commands_string(f"units metal\nread_data {data}")
-    statistics = attach(lmp, model, ["Si"], dtype=dtype)
+    if pair_style:
+        lmp.commands_string(
+            f"plugin load {folder}/equivariantplugin.so\npair_style equivariant\npair_coeff * * {folder}/model Si"
+        )
+    else:
+        statistics = attach(lmp, model, ["Si"], dtype=dtype)
     lmp.commands_string("velocity all create 300 1\ntimestep 0.001\nfix move all nve\nrun 3")
     begin = time.perf_counter()
     lmp.command(f"run {steps} pre no")
     taken = (time.perf_counter() - begin) / steps
-    local = comm.gather((statistics.num_local, statistics.num_ghosts, statistics.compiled))
+    ghosts = lmp.extract_global("nghost") if pair_style else statistics.num_ghosts
+    local = comm.gather((lmp.extract_global("nlocal"), ghosts))
     lmp.close()
     if comm.rank:
         return None
     shutil.rmtree(folder)
-    print(f"(local atoms, others' atoms, compiled) {local}", file=sys.stderr)
+    print(f"(local atoms, ghosts) {local}", file=sys.stderr)
     return taken
 
 
@@ -94,11 +109,11 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=8, help="along each edge: 8 are 4096 atoms")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--only", choices=("ase", "lammps"), help="run this here and print seconds")
+    parser.add_argument("--only", choices=("ase", "lammps", "pair_style"), help="run this here and print seconds")
     given = parser.parse_args()
     if given.only:
-        run = time_ase if given.only == "ase" else time_lammps
-        taken = run(given.model, given.dtype, given.cells, given.steps)
+        numbers = (given.model, given.dtype, given.cells, given.steps)
+        taken = time_ase(*numbers) if given.only == "ase" else time_lammps(*numbers, given.only == "pair_style")
         if taken is not None:
             print(taken)
         return
@@ -109,9 +124,10 @@ def main() -> None:
             best[way] = min(best.get(way, float("inf")), run_way(*way, arguments))
     print(f"{8 * given.cells**3} atoms, {given.model}, {given.dtype}")
     for (program, processes, threads), seconds in best.items():
-        print(f"{program:<7} {processes} x {threads} threads: {1000 * seconds:8.1f} ms a step")
-    efficiency = best["lammps", 1, 1] / (2 * best["lammps", 2, 1])
-    print(f"efficiency from 1 to 2 processes: {100 * efficiency:.0f} %")
+        print(f"{program:<10} {processes} x {threads} threads: {1000 * seconds:8.1f} ms a step")
+    for program in ("lammps", "pair_style"):
+        efficiency = best[program, 1, 1] / (2 * best[program, 2, 1])
+        print(f"efficiency of {program} from 1 to 2 processes: {100 * efficiency:.0f} %")
 
 
 if __name__ == "__main__":
