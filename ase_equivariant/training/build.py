@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -209,10 +210,19 @@ def make_card(
         training={
             "structures": sizes,
             "parameters": sum(p.numel() for p in potential.parameters()),
-            "config": config.model_dump(mode="json", exclude={"card"}),
+            "config": _without_folders(config.model_dump(mode="json", exclude={"card": True, "run": {"folder"}})),
             **record,
         },
     )
+
+
+def _without_folders(value: Any) -> Any:
+    """The same with files by name: where they lie is the affair of who trained, not of who gets the model."""
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    return Path(value).name if isinstance(value, str) else value
 
 
 def summary(start: Start, splits: Splits) -> str:

@@ -107,7 +107,7 @@ def test_it_starts_better_and_learns(shifted, parent, tmp_path):
     assert after < 0.9 * before
     card, sha256 = load_model(result.model_file).card, load_model(parent).header.sha256
     assert card.training["parent"] == {"name": "model", "sha256": sha256, "license": "MIT"}
-    assert card.training["config"]["data"]["train"] == str(shifted)
+    assert card.training["config"]["data"]["train"] == shifted.name
     shown = CliRunner().invoke(app, ["info", str(result.model_file)]).output
     assert f"fine-tunedfrommodel(sha256{sha256},MIT)" in "".join(shown.split())  # lines break anywhere
 
