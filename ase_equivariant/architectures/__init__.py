@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Field
@@ -9,6 +10,7 @@ from pydantic import Field
 from ase_equivariant.architectures.base import ArchitectureConfig, Exchange, Network
 from ase_equivariant.architectures.gvp import GVPConfig, GVPNetwork
 from ase_equivariant.architectures.nequip import NequIP, NequIPConfig
+from ase_equivariant.irreps import Irrep
 
 # Configuration of each network.
 ARCHITECTURES: dict[type[ArchitectureConfig], Any] = {
@@ -22,9 +24,9 @@ else:  # the configurations of the table, told apart by their names
     AnyArchitecture = Annotated[Union[tuple(ARCHITECTURES)], Field(discriminator="name")]  # noqa: UP007
 
 
-def build_network(config: ArchitectureConfig) -> Network:
-    """The network of a configuration, with random weights."""
-    network: Network = ARCHITECTURES[type(config)](config)
+def build_network(config: ArchitectureConfig, keep: Sequence[Irrep] = ()) -> Network:
+    """The network of a configuration, with random weights; ``keep`` are irreps that read-outs take beside scalars."""
+    network: Network = ARCHITECTURES[type(config)](config, keep)
     return network
 
 

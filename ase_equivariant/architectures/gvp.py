@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -10,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ase_equivariant.architectures.base import ArchitectureConfig, Exchange, Network
-from ase_equivariant.irreps import Irreps
+from ase_equivariant.irreps import Irrep, Irreps
 from ase_equivariant.nn.gvp import GVP, EdgeGVP
 from ase_equivariant.nn.radial import BesselBasis, PolynomialCutoff
 
@@ -25,8 +26,8 @@ class GVPConfig(ArchitectureConfig):
     num_scalars, num_vectors : int
         Channels of an atom.
     vectors_out : int
-        Vectors that the last layer gives beside the scalars, for read-outs that take them; the energy reads
-        scalars only.
+        Vectors that the last layer gives beside the scalars; the energy reads scalars only. If it is 0 and a read-out
+        takes vectors, as many as there are inside.
     edge_scalars, edge_vectors : int
         Channels of an edge.
     message_depth : int
@@ -153,9 +154,10 @@ class GVPNetwork(Network):
     Jing et al., arXiv:2009.01411 and arXiv:2106.03843.
     """
 
-    def __init__(self, config: GVPConfig):
+    def __init__(self, config: GVPConfig, keep: Sequence[Irrep] = ()):
         super().__init__()
         self.config = config
+        self.vectors_out = config.vectors_out or (config.num_vectors if Irrep("1o") in keep else 0)
         self.basis = BesselBasis(config.cutoff, config.num_radial, config.trainable_radial)
         self.cutoff = PolynomialCutoff(config.cutoff, config.polynomial_p)
         self.embedding = nn.Parameter(torch.randn(len(config.species), config.num_scalars, dtype=torch.float64))
@@ -164,9 +166,9 @@ class GVPNetwork(Network):
         )
         last, v = config.num_layers - 1, config.num_vectors
         self.layers = nn.ModuleList(
-            GVPLayer(config, v if k > 0 else 0, v if k < last else config.vectors_out) for k in range(config.num_layers)
+            GVPLayer(config, v if k > 0 else 0, v if k < last else self.vectors_out) for k in range(config.num_layers)
         )
-        vectors = [(config.vectors_out, (1, -1))] if config.vectors_out else []
+        vectors = [(self.vectors_out, (1, -1))] if self.vectors_out else []
         self.irreps_out = Irreps([(config.num_scalars, (0, 1)), *vectors])
 
     def forward(
@@ -185,4 +187,4 @@ class GVPNetwork(Network):
             if exchange is not None and k > 0:
                 s, v = _exchanged(s, v, exchange)
             s, v = layer(s, v, e_s, e_v, envelope, edge_index, num_local)
-        return torch.cat([s, v.flatten(1)], dim=1) if self.config.vectors_out else s
+        return torch.cat([s, v.flatten(1)], dim=1) if self.vectors_out else s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -9,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from ase_equivariant.architectures.base import ArchitectureConfig, Exchange, Network
-from ase_equivariant.irreps import Irreps, merge
+from ase_equivariant.irreps import Irrep, Irreps, merge
 from ase_equivariant.kernels import Constants
 from ase_equivariant.nn.angular import SphericalHarmonics
 from ase_equivariant.nn.convolution import Convolution
@@ -30,7 +31,7 @@ class NequIPConfig(ArchitectureConfig):
         Highest degree of the spherical harmonics.
     irreps_hidden : str or tuple of str
         Features after each layer in e3nn's notation, one for all layers or one for each.
-        Given as one, the last layer keeps the even scalars only: nothing reads the rest.
+        Given as one, the last layer keeps the even scalars and what the read-outs take: nothing reads the rest.
     num_embedding : int or None
         Channels of the species embedding; default as many as ``irreps_hidden`` has even scalars.
     parity : bool
@@ -117,12 +118,16 @@ class NequIPConfig(ArchitectureConfig):
                 raise ValueError(f"pair_cutoffs has {longest} Å for {centre}, above the cutoff of {self.cutoff} Å")
         return self
 
-    def layer_irreps(self) -> tuple[Irreps, ...]:
-        """Merged irreps after each layer, as configured (a layer may reach fewer of them)."""
+    def layer_irreps(self, keep: Sequence[Irrep] = ()) -> tuple[Irreps, ...]:
+        """Merged irreps after each layer, as configured (a layer may reach fewer of them).
+
+        ``keep`` says what the last layer keeps beside even scalars, if it is not listed by itself.
+        """
         if not isinstance(self.irreps_hidden, str):
             return tuple(merge(Irreps(text)) for text in self.irreps_hidden)
         hidden = merge(Irreps(self.irreps_hidden))
-        return (*[hidden] * (self.num_layers - 1), Irreps([(hidden.count("0e"), (0, 1))]))
+        read = {Irrep("0e"), *keep}
+        return (*[hidden] * (self.num_layers - 1), Irreps([(mul, ir) for mul, ir in hidden if ir in read]))
 
     def summary(self) -> str:
         """The network's size in a few words, for people."""
@@ -214,7 +219,7 @@ class NequIP(Network):
     Batzner et al., Nat. Commun. 13, 2453 (2022), arXiv:2101.03164, fig. 1.
     """
 
-    def __init__(self, config: NequIPConfig):
+    def __init__(self, config: NequIPConfig, keep: Sequence[Irrep] = ()):
         super().__init__()
         self.config = config
         self.harmonics = SphericalHarmonics(config.l_max, config.parity)
@@ -224,7 +229,7 @@ class NequIP(Network):
             self.cutoff: nn.Module = PolynomialCutoff(config.cutoff, config.polynomial_p)
         else:
             self.cutoff = XPLORCutoff(config.cutoff, config.xplor_onset or 0.0)
-        per_layer = config.layer_irreps()
+        per_layer = config.layer_irreps(keep)
         irreps = Irreps([(config.num_embedding or per_layer[0].count("0e"), (0, 1))])
         self.embedding = nn.Parameter(torch.randn(len(config.species), irreps.dim, dtype=torch.float64))
         self.layers = nn.ModuleList()

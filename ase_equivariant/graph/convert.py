@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from ase import Atoms
@@ -29,7 +31,8 @@ def atoms_to_graph(
     Returns
     -------
     AtomicGraph
-        S = 1; ``cell`` is zero unless the structure has three independent cell vectors.
+        S = 1; ``cell`` is zero unless the structure has three independent cell vectors; ``charge`` is
+        ``atoms.info["charge"]``, zero where there is none.
 
     Raises
     ------
@@ -37,7 +40,7 @@ def atoms_to_graph(
         As :func:`~ase_equivariant.graph.neighbors.neighbor_list`.
     """
     edge_index, edge_vectors, _ = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, cutoff)
-    return graph_from_edges(atoms, edge_index, edge_vectors, dtype=dtype, device=device)
+    return with_moments(graph_from_edges(atoms, edge_index, edge_vectors, dtype=dtype, device=device), atoms)
 
 
 def graph_from_edges(
@@ -75,3 +78,34 @@ def graph_from_edges(
         cell=torch.tensor(cell, dtype=dtype, device=device).reshape(1, 3, 3),
         batch=torch.zeros(len(atoms), dtype=torch.int64, device=device),
     )
+
+
+def with_moments(graph: AtomicGraph, atoms: Atoms) -> AtomicGraph:
+    """The graph of ``atoms`` with what dipoles and charges look at; energies do without, and MD takes many graphs."""
+    device = graph.cell.device
+    return replace(
+        graph,
+        positions=torch.tensor(atoms.positions, dtype=graph.cell.dtype, device=device),
+        pbc=torch.tensor([bool(atoms.pbc.any())], device=device),
+        charge=torch.tensor([total_charge(atoms)], dtype=torch.float64, device=device),
+    )
+
+
+def total_charge(atoms: Atoms) -> float:
+    """Charge of a structure in e: ``atoms.info["charge"]``, zero where there is none.
+
+    Initial charges are not looked at: they are guesses of atoms' charges that other calculators start from.
+
+    Raises
+    ------
+    ValueError
+        If it is not a finite number.
+    """
+    charge = atoms.info.get("charge", 0.0)
+    try:
+        value = float(charge)
+    except (TypeError, ValueError):
+        value = float("nan")
+    if not np.isfinite(value):
+        raise ValueError(f'atoms.info["charge"] = {charge!r} is not a charge in e: give a number, such as 1')
+    return value

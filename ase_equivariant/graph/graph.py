@@ -32,6 +32,12 @@ class AtomicGraph:
         structure has no cell (its stress is then undefined).
     batch : Tensor
         (N,) int64, index of the structure each atom belongs to, ascending.
+    positions : Tensor, optional
+        (N, 3) in Å, of atoms that make up one connected piece each; only dipoles of charges look at them.
+    pbc : Tensor, optional
+        (S,) bool, whether the structure is periodic in any direction; default where it has a cell.
+    charge : Tensor, optional
+        (S,) float64, total charge of each structure in e; default 0.
 
     References
     ----------
@@ -43,6 +49,9 @@ class AtomicGraph:
     edge_vectors: Tensor
     cell: Tensor
     batch: Tensor
+    positions: Tensor | None = None
+    pbc: Tensor | None = None
+    charge: Tensor | None = None
 
     @property
     def num_atoms(self) -> int:
@@ -65,6 +74,18 @@ class AtomicGraph:
         a, b, c = self.cell.unbind(dim=1)
         return (a * torch.linalg.cross(b, c)).sum(-1).abs()
 
+    @property
+    def is_periodic(self) -> Tensor:
+        """(S,) bool; of structures that do not say it, those with a cell."""
+        return self.volume > 0 if self.pbc is None else self.pbc
+
+    @property
+    def total_charge(self) -> Tensor:
+        """(S,) float64 in e; of structures that do not say it, zero."""
+        if self.charge is not None:
+            return self.charge
+        return torch.zeros(self.num_structures, dtype=torch.float64, device=self.cell.device)
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> AtomicGraph:
         """Return the graph on ``device`` with floating-point tensors of type ``dtype``."""
         return replace(
@@ -74,6 +95,9 @@ class AtomicGraph:
             edge_vectors=self.edge_vectors.to(device=device, dtype=dtype),
             cell=self.cell.to(device=device, dtype=dtype),
             batch=self.batch.to(device=device),
+            positions=None if self.positions is None else self.positions.to(device=device, dtype=dtype),
+            pbc=None if self.pbc is None else self.pbc.to(device=device),
+            charge=None if self.charge is None else self.charge.to(device=device),
         )
 
     @staticmethod
@@ -100,4 +124,13 @@ class AtomicGraph:
             edge_vectors=torch.cat([g.edge_vectors for g in graphs]),
             cell=torch.cat([g.cell for g in graphs]),
             batch=torch.cat(batch),
+            positions=_join([g.positions for g in graphs]),
+            pbc=torch.cat([g.is_periodic for g in graphs]),
+            charge=torch.cat([g.total_charge for g in graphs]),
         )
+
+
+def _join(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """One tensor of all parts, None if one is missing."""
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if len(known) == len(parts) else None

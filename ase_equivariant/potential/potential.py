@@ -14,15 +14,18 @@ from ase_equivariant.config import Config
 from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.kernels import Constants
 from ase_equivariant.potential.derivatives import (
+    born_effective_charges,
     edge_gradients,
     forces_from_edges,
     node_virials_from_edges,
     stress_from_virial,
     virial_from_nodes,
 )
+from ase_equivariant.potential.readout_config import AnyReadout, irreps_read
 from ase_equivariant.potential.readouts import EnergyReadout, sum_over_structures
 from ase_equivariant.potential.repulsion import ZBL, EnvelopedZBL
 from ase_equivariant.potential.scaling import Scaling
+from ase_equivariant.potential.tensor_readouts import DipoleReadout, Readout, build_readout
 
 
 class Prediction(TypedDict, total=False):
@@ -31,6 +34,10 @@ class Prediction(TypedDict, total=False):
     ``energy`` (S,) and ``node_energies`` (N,) in eV, float64; ``forces`` (N, 3) eV/Å;
     ``virial`` (S, 3, 3) and ``node_virials`` (N, 3, 3) eV; ``stress`` (S, 3, 3) eV/Å³, tensile
     positive, with NaN for a structure of the batch that has no cell and absent if none has.
+
+    Of read-outs, float64: ``dipole`` (S, 3) e·Å, NaN for a periodic structure and absent if all are;
+    ``polarizability`` (S, 3, 3) e²·Å²/eV; ``charges`` (N,) e; ``born_effective_charges`` (N, 3, 3) e, dμ_a/dr_b, if
+    they are asked for; and under their own names those of the user.
     """
 
     energy: Tensor
@@ -39,6 +46,10 @@ class Prediction(TypedDict, total=False):
     virial: Tensor
     node_virials: Tensor
     stress: Tensor
+    dipole: Tensor
+    polarizability: Tensor
+    charges: Tensor
+    born_effective_charges: Tensor
 
 
 class PotentialConfig(Config):
@@ -56,6 +67,9 @@ class PotentialConfig(Config):
     zbl_envelope_p : float or None
         Exponent of a polynomial envelope up to the network's cutoff that takes the place of
         that switch, as in NequIP.
+    readouts : tuple
+        What is predicted beside the energy, each by its ``kind``: "dipole", "polarizability", "charges", or "irreps"
+        with a name; see :mod:`ase_equivariant.potential.readout_config`.
     """
 
     architecture: AnyArchitecture
@@ -64,6 +78,7 @@ class PotentialConfig(Config):
     zbl_inner: float = Field(default=0.5, gt=0)
     zbl_outer: float = Field(default=1.2, gt=0)
     zbl_envelope_p: float | None = Field(default=None, ge=2)
+    readouts: tuple[AnyReadout, ...] = ()
 
     @field_validator("architecture", mode="before")
     @classmethod
@@ -78,6 +93,9 @@ class PotentialConfig(Config):
                 f"ZBL switches from {self.zbl_inner} to {self.zbl_outer} Å: "
                 f"choose zbl_inner < zbl_outer <= cutoff ({self.architecture.cutoff} Å)"
             )
+        keys = [readout.key for readout in self.readouts]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise ValueError(f"there are two read-outs called {twice[0]!r}: leave out one of them")
         return self
 
 
@@ -114,11 +132,17 @@ class Potential(nn.Module):
         super().__init__()
         self.config = config
         species = config.architecture.species
-        self.network = build_network(config.architecture)
+        self.network = build_network(config.architecture, irreps_read(config.readouts))
         self.readout = EnergyReadout(self.network.irreps_out, config.readout_hidden)
         self.scaling = Scaling(len(species))
         self.species_table = _SpeciesTable(species)
         self.repulsion = _repulsion(config) if config.zbl else None
+        made = (build_readout(readout, self.network.irreps_out, len(species)) for readout in config.readouts)
+        self.readouts = nn.ModuleDict({readout.key: readout for readout in made})
+
+    def tensor_readouts(self) -> dict[str, Readout]:
+        """What is read out beside the energy, by name."""
+        return {name: cast(Readout, readout) for name, readout in self.readouts.items()}
 
     @property
     def species(self) -> tuple[str, ...]:
@@ -148,8 +172,10 @@ class Potential(nn.Module):
         stress: bool = False,
         create_graph: bool = False,
         exchange: Exchange | None = None,
+        readouts: bool = True,
+        born_charges: bool = False,
     ) -> Prediction:
-        """Energy and the derivatives asked for.
+        """Energy, the derivatives asked for, and the model's other read-outs.
 
         Parameters
         ----------
@@ -163,22 +189,35 @@ class Potential(nn.Module):
             Whether the result is differentiable with respect to the parameters (for training).
         exchange : Exchange, optional
             Where the graph is one process's part of a divided structure. Energies are then those of its local atoms,
-            while ``forces`` and ``node_virials`` have rows for ghosts, too: shares that belong to their owners.
+            while ``forces`` and ``node_virials`` have rows for ghosts, too: shares that belong to their owners. There
+            are no other read-outs of a part.
+        readouts : bool
+            Whether to compute what the model predicts beside the energy.
+        born_charges : bool
+            Whether to compute the derivatives of the dipole, three backward passes.
 
         Raises
         ------
+        ValueError
+            If derivatives of a dipole are asked for that there is not.
         UnknownElementError
             Names the elements the model does not know and those it does.
         """
         graph = graph.to(self.device, self.dtype)
         species = self.species_indices(graph.atomic_numbers)
-        derive = forces or stress
+        derive = forces or stress or born_charges
         edge_vectors = graph.edge_vectors.detach().requires_grad_(derive)
         with torch.set_grad_enabled(derive or create_graph):
-            node_energies = self.atomic_energies(species, graph.edge_index, edge_vectors, exchange)
+            features = self.network(species, graph.edge_index, edge_vectors, exchange)
+            node_energies = self._energies(features, species, graph.edge_index, edge_vectors)
             energy = sum_over_structures(node_energies, graph.batch[: len(node_energies)], graph.num_structures)
-        prediction = Prediction(energy=energy, node_energies=node_energies)
-        if derive:
+            others = self._read_out(features, species, graph) if readouts and exchange is None else {}
+            if born_charges:
+                others["born_effective_charges"] = self._born_charges(
+                    features, species, edge_vectors, graph, create_graph
+                )
+        prediction = Prediction(energy=energy, node_energies=node_energies, **others)  # type: ignore[typeddict-item]
+        if forces or stress:
             gradients = edge_gradients(energy, edge_vectors, create_graph)
             if forces:
                 prediction["forces"] = forces_from_edges(gradients, graph)
@@ -197,11 +236,34 @@ class Potential(nn.Module):
         With ``exchange`` those of its local atoms, the first of the N.
         """
         features = self.network(species, edge_index, edge_vectors, exchange)
+        return self._energies(features, species, edge_index, edge_vectors)
+
+    def _energies(self, features: Tensor, species: Tensor, edge_index: Tensor, edge_vectors: Tensor) -> Tensor:
         energies = self.scaling(self.readout(features), species[: len(features)])
         if self.repulsion is not None:
             r = torch.linalg.vector_norm(edge_vectors, dim=1)
             energies = energies + self.repulsion(species, edge_index, r)[: len(features)]
         return energies
+
+    def _read_out(self, features: Tensor, species: Tensor, graph: AtomicGraph) -> dict[str, Tensor]:
+        values: dict[str, Tensor] = {key: read(features, species, graph) for key, read in self.readouts.items()}
+        if bool(graph.is_periodic.all()):
+            values.pop("dipole", None)
+        return values
+
+    def _born_charges(
+        self, features: Tensor, species: Tensor, edge_vectors: Tensor, graph: AtomicGraph, create_graph: bool
+    ) -> Tensor:
+        if "dipole" not in self.readouts:
+            raise ValueError("Born effective charges are derivatives of a dipole, which this model does not predict")
+        read = cast(DipoleReadout, self.readouts["dipole"])
+        if read.config.charges and bool(graph.is_periodic.any()):
+            raise ValueError(
+                "Born effective charges of a periodic structure need a dipole without point charges, whose share "
+                "depends on the choice of the cell: train a read-out with charges = false"
+            )
+        dipole, point_charges = read.with_point_charges(features, species, graph)
+        return born_effective_charges(dipole, point_charges, edge_vectors, graph, create_graph)
 
     def species_indices(self, numbers: Tensor) -> Tensor:
         """Indices into :attr:`species` of nuclear charges (N,); unknown ones raise :class:`UnknownElementError`."""

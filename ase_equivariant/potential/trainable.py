@@ -53,6 +53,8 @@ class TrainablePotential:
         config = network.config
         if config.norm != "none":
             raise NotFreezableError("there are no compiled gradients of a normalization")
+        if potential.readouts:
+            raise NotFreezableError(f"there are no compiled gradients of {', '.join(potential.readouts)}")
         self.potential = potential
         num_intervals = math.ceil(config.cutoff / spacing)
         best = native.best_level()
