@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, CalculatorError, all_changes
+from ase.calculators.calculator import Calculator, CalculatorError, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
+from torch import Tensor
 
 from ase_equivariant.dispersion import D3Settings, make_d3
-from ase_equivariant.graph.convert import atoms_to_graph, graph_from_edges
+from ase_equivariant.graph.convert import atoms_to_graph, graph_from_edges, with_moments
 from ase_equivariant.graph.neighbors import VerletList
 from ase_equivariant.io.model_file import ModelCard, content_hash, load_model
 from ase_equivariant.io.registry import resolve
@@ -39,7 +40,10 @@ class EquivariantCalculator(Calculator):
 
     Gives ``energy`` and ``free_energy`` (eV, equal), ``energies`` (eV per atom),
     ``forces`` (eV/Å) and, if the atoms have a three-dimensional cell, ``stress`` and
-    ``stresses`` (Voigt xx yy zz yz xz xy, eV/Å³, tensile positive).
+    ``stresses`` (Voigt xx yy zz yz xz xy, eV/Å³, tensile positive). Of a model with other read-outs, where they are
+    asked for: ``dipole`` (e·Å; of an ion, for which ``atoms.info["charge"]`` says its charge in e, about the centre of
+    mass), ``charges`` (e), ``polarizability`` (3, 3) in e²·Å²/eV, ``born_effective_charges`` (N, 3, 3) in e, and
+    those with names of their own.
 
     Parameters
     ----------
@@ -110,6 +114,9 @@ class EquivariantCalculator(Calculator):
         self.neighbors = VerletList(potential.cutoff, skin)
         theory = None if self.card is None else self.card.level_of_theory
         self.dispersion = None if dispersion is None else make_d3(dispersion, theory)
+        self._readouts = {readout.key for readout in potential.config.readouts}
+        derived = {"born_effective_charges"} if "dipole" in self._readouts else set()
+        self.implemented_properties = [*type(self).implemented_properties, *sorted(self._readouts | derived)]
         self.prediction: Prediction | None = None
         super().__init__()
         self.parameters.update(
@@ -206,7 +213,15 @@ class EquivariantCalculator(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Compute every property at once and fill ``results``; the tensors stay in ``prediction``."""
+        """Compute energy and all its derivatives at once and fill ``results``; the tensors stay in ``prediction``.
+
+        Other read-outs are computed too, if one of them is among ``properties`` or there is no compiled code.
+
+        Raises
+        ------
+        PropertyNotImplementedError
+            If the dipole of a periodic structure is asked for.
+        """
         super().calculate(atoms, properties, system_changes)
         self.results, self.prediction = {}, None  # if this fails, nothing old is left to be taken for the new atoms
         structure = self.atoms
@@ -214,9 +229,21 @@ class EquivariantCalculator(Calculator):
         edge_index, edge_vectors = self.neighbors.update(structure.positions, structure.cell.array, structure.pbc)
         _refuse_coinciding_atoms(edge_index, edge_vectors)
         graph = graph_from_edges(structure, edge_index, edge_vectors, dtype=torch.float64, device=self.potential.device)
+        if self._readouts:
+            graph = with_moments(graph, structure)
         fast = None if self._fast is None else self._fast.for_graph(graph)
+        born = "born_effective_charges" in properties
+        if "dipole" in properties and "dipole" in self._readouts and structure.pbc.any():
+            raise PropertyNotImplementedError(
+                "the dipole of a periodic structure is not defined, as it changes with the choice of the cell: "
+                "ask for born_effective_charges, its derivatives, or switch pbc off"
+            )
         self.prediction = prediction = (fast or self.potential)(graph, stress=_has_volume(structure))
+        if born or (fast is not None and self._readouts & set(properties)):
+            others = self.potential(graph, forces=False, born_charges=born)
+            prediction.update(cast(Prediction, {k: v for k, v in others.items() if k not in prediction}))
         results = _to_results(prediction, structure)
+        results.update(_readout_results(prediction, self.potential))
         if self.dispersion is not None:
             results = self.dispersion.add_to(results, structure)
         broken = [name for name in ("energy", "forces") if not np.isfinite(results[name]).all()]
@@ -240,6 +267,18 @@ def _to_results(prediction: Prediction, atoms: Atoms) -> dict[str, Any]:
         # Contiguous: ASE hands out contiguous copies, and their sum should be `stress` to the last bit.
         results["stresses"] = np.ascontiguousarray(full_3x3_to_voigt_6_stress(stresses))
         results["stress"] = results["stresses"].sum(axis=0)
+    return results
+
+
+def _readout_results(prediction: Prediction, potential: Potential) -> dict[str, np.ndarray]:
+    """Read-outs as arrays, of the one structure or by atom."""
+    per_atom = {readout.key: readout.per_atom for readout in potential.config.readouts}
+    values = {name: cast(Tensor, value).to("cpu", torch.float64).numpy() for name, value in prediction.items()}
+    results = {
+        name: values[name] if of_atoms else values[name][0] for name, of_atoms in per_atom.items() if name in values
+    }
+    if "born_effective_charges" in values:
+        results["born_effective_charges"] = values["born_effective_charges"]
     return results
 
 

@@ -34,6 +34,7 @@ def info(
         "cutoff": f"{architecture.cutoff:g} Å",
         "network": f"{architecture.name}, {architecture.summary()}, {parameters} parameters, "
         + str(loaded.potential.dtype).removeprefix("torch."),
+        "other read-outs": ", ".join(f"{r.key} ({r.unit})" if r.unit else r.key for r in header.config.readouts),
         "fine-tuned from": _parent(card.training.get("parent")),
         "training data": card.training_data,
         "data licence": card.data_license,

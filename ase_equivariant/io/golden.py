@@ -17,10 +17,14 @@ from ase_equivariant.potential.potential import Potential
 # float64 arithmetic differs between machines in the last digits only; a wrong weight shows far above this.
 ENERGY_TOLERANCE = 1e-7  # eV/atom, relative to 1 + |energy per atom|
 FORCE_TOLERANCE = 1e-7  # eV/Å, relative to 1 + the largest force
+READOUT_TOLERANCE = 1e-7  # relative to 1 + the largest component
 
 
 class Golden(Config):
-    """A structure with the energy (eV), forces (eV/Å) and stress (eV/Å³) the model gave for it in float64."""
+    """A structure with what the model gave for it in float64: energy (eV), forces (eV/Å), stress (eV/Å³), read-outs.
+
+    Read-outs are flat lists, of the atoms as one molecule: a crystal has no dipole.
+    """
 
     symbols: tuple[str, ...]
     positions: tuple[tuple[float, float, float], ...]
@@ -29,6 +33,7 @@ class Golden(Config):
     energy: float
     forces: tuple[tuple[float, float, float], ...]
     stress: tuple[tuple[float, float, float], ...]
+    readouts: dict[str, tuple[float, ...]] = Field(default_factory=dict)
 
     def atoms(self) -> Atoms:
         """The structure."""
@@ -58,6 +63,7 @@ def make_golden(potential: Potential, atoms: Atoms | None = None) -> Golden:
     """Ask ``potential`` (in float64) about ``atoms``, by default :func:`golden_structure`."""
     atoms = golden_structure(potential.species) if atoms is None else atoms
     energy, forces, stress = _ask(potential, atoms)
+    readouts = _ask_readouts(potential, atoms)
     return Golden(
         symbols=tuple(atoms.get_chemical_symbols()),
         positions=atoms.positions.tolist(),
@@ -66,6 +72,7 @@ def make_golden(potential: Potential, atoms: Atoms | None = None) -> Golden:
         energy=energy,
         forces=forces.tolist(),
         stress=stress.tolist(),
+        readouts={key: tuple(value.tolist()) for key, value in readouts.items()},
     )
 
 
@@ -88,6 +95,16 @@ def check_golden(potential: Potential, golden: Golden) -> None:
             f"the model does not reproduce the energy and forces stored with it (off by {energy_error:.2e} eV/atom "
             f"and {force_error:.2e} eV/Å): the file or this installation is damaged, or a library computes wrongly"
         )
+    found = _ask_readouts(potential, golden.atoms()) if golden.readouts else {}
+    for key, values in golden.readouts.items():
+        size = max(map(abs, values), default=0.0)
+        if key not in found or not np.abs(found[key] - np.array(values)).max(initial=0.0) <= READOUT_TOLERANCE * (
+            1 + size
+        ):
+            raise GoldenMismatchError(
+                f"the model does not reproduce the {key} stored with it: the file or this installation is damaged, "
+                "or a library computes wrongly"
+            )
 
 
 def _ask(potential: Potential, atoms: Atoms) -> tuple[float, np.ndarray, np.ndarray]:
@@ -99,3 +116,12 @@ def _ask(potential: Potential, atoms: Atoms) -> tuple[float, np.ndarray, np.ndar
     prediction = potential(graph, stress=True)
     stress = prediction["stress"][0] if "stress" in prediction else torch.zeros(3, 3)
     return float(prediction["energy"][0]), prediction["forces"].cpu().numpy(), stress.cpu().numpy()
+
+
+def _ask_readouts(potential: Potential, atoms: Atoms) -> dict[str, np.ndarray]:
+    """Read-outs beside the energy, flat, of the atoms without periodic images."""
+    if not potential.config.readouts:
+        return {}
+    isolated = Atoms(atoms.numbers, positions=atoms.positions)
+    prediction = potential(atoms_to_graph(isolated, potential.cutoff), forces=False)
+    return {readout.key: prediction[readout.key].cpu().numpy().ravel() for readout in potential.config.readouts}

@@ -97,7 +97,7 @@ def save_model(path: str | Path, potential: Potential, card: ModelCard, golden_a
     content: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "config": potential.config.model_dump(mode="json"),
-        "units": _UNITS,
+        "units": _UNITS | {readout.key: readout.unit for readout in potential.config.readouts},
         "card": card.model_dump(mode="json"),
         "golden": make_golden(deepcopy(potential).cpu().double(), golden_atoms).model_dump(mode="json"),
         "packages": _package_versions(),
