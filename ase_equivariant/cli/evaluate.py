@@ -21,7 +21,9 @@ from ase_equivariant.training.evaluate import evaluate as evaluate_frames
 from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.readers import read_frames
 
-_PLOTTED = {"energy_per_atom": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³"}
+_PLOTTED = {
+    "energy_per_atom": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³", "dipole": "e·Å", "polarizability": "e²·Å²/eV",
+}  # fmt: skip
 
 
 def evaluate(
@@ -32,6 +34,10 @@ def evaluate(
     energy_key: Annotated[str | None, typer.Option(help="Name of the energies, if not ASE's.")] = None,
     forces_key: Annotated[str | None, typer.Option(help="Name of the forces, if not ASE's.")] = None,
     stress_key: Annotated[str | None, typer.Option(help="Name of the stresses, if not ASE's.")] = None,
+    dipole_key: Annotated[str | None, typer.Option(help="Name of the dipoles, if not ASE's.")] = None,
+    dipole_units: Annotated[str, typer.Option(help="e*Angstrom, Debye or au.")] = "e*Angstrom",
+    polarizability_key: Annotated[str | None, typer.Option(help="Name of the polarizabilities.")] = None,
+    polarizability_units: Annotated[str, typer.Option(help="e2*Angstrom2/eV, Angstrom3 or au.")] = "e2*Angstrom2/eV",
     batch_size: Annotated[int, typer.Option(help="Structures at a time.")] = 20,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the errors to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a parity plot to this file.")] = None,
@@ -40,8 +46,12 @@ def evaluate(
 ) -> None:
     """Compare a model with reference labels: table of errors, parity plot."""
     label_config = LabelConfig.parse(
-        {"units": units, "labels": labels, "energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key}
-    )
+        {
+            "units": units, "labels": labels, "energy_key": energy_key, "forces_key": forces_key,
+            "stress_key": stress_key, "dipole_key": dipole_key, "dipole_units": dipole_units,
+            "polarizability_key": polarizability_key, "polarizability_units": polarizability_units,
+        }
+    )  # fmt: skip
     frames = read_frames(data, label_config)
     precision = {"float32": torch.float32, "float64": torch.float64, None: torch.float64}.get(dtype)
     if precision is None:
@@ -79,5 +89,7 @@ def _draw(evaluation: Evaluation, path: Path) -> None:
     figure = new_figure(4.2 * len(shown), 4.2)
     for ax, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         comparison = evaluation.comparisons[name]
-        plot_parity(comparison.reference, comparison.predicted, ax, name.replace("_", " "), _PLOTTED[name])
+        plot_parity(
+            comparison.reference.ravel(), comparison.predicted.ravel(), ax, name.replace("_", " "), _PLOTTED[name]
+        )
     save_figure(figure, path)

@@ -20,7 +20,9 @@ from ase_equivariant.training.dataset import Batch, make_samples, mean_neighbors
 from ase_equivariant.training.evaluate import Evaluation
 from ase_equivariant.training.finetune import freeze, label_replay, load_parent, refit_references, replay_sources
 from ase_equivariant.training.frames import Frame
+from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.readers import DataError
+from ase_equivariant.training.readout_labels import set_readout_scales
 from ase_equivariant.training.references import energy_scales, reference_energies, species_of
 from ase_equivariant.training.splits import Splits
 
@@ -115,6 +117,7 @@ def build_potential(config: TrainConfig, splits: Splits) -> tuple[Potential, Tra
         potential = Potential(config.model)
     shift = reference_energies(config.data, species, splits.train, splits.isolated_atoms)
     potential.scaling.set(scale=energy_scales(config.data, species, splits.train).tolist(), shift=shift.tolist())
+    set_readout_scales(potential, splits.train)
     return potential.to(dtype), config, samples
 
 
@@ -146,6 +149,13 @@ def check_labels(config: TrainConfig, parts: Mapping[str, Sequence[Batch]]) -> N
                     f"no {part} structure has {name}, but loss.{name}.weight is {weight:g}: "
                     f"set it to 0, or say where they are with data.{name}_key"
                 )
+        for name, term in config.loss.readout_terms([readout.key for readout in config.model.readouts]).items():
+            if term.weight > 0 and not any(name in sample.readouts for sample in samples):
+                where = f"{name}_key" if f"{name}_key" in LabelConfig.model_fields else f"readout_keys.{name}"
+                raise DataError(
+                    f"no {part} structure has {name}, but its weight in the loss is {term.weight:g}: "
+                    f"set loss.readouts.{name}.weight to 0, or say where they are with data.{where}"
+                )
 
 
 def make_fingerprint(start: Start, parts: Mapping[str, Sequence[Batch]]) -> str:
@@ -167,6 +177,8 @@ def make_fingerprint(start: Start, parts: Mapping[str, Sequence[Batch]]) -> str:
                 sample.stress,
             ):
                 digest.update(tensor.cpu().numpy().tobytes())
+            for name, known in sample.readouts.items():
+                digest.update(name.encode() + known.values.cpu().numpy().tobytes())
     digest.update(b"replay")
     for frame in start.replay_source:
         for values in (frame.atoms.numbers, frame.atoms.positions, frame.atoms.cell.array, frame.atoms.pbc):

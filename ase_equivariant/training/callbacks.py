@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ase_equivariant.potential import Potential
 from ase_equivariant.training.checkpoint import save_checkpoint
 from ase_equivariant.training.logs import MetricsLog
+from ase_equivariant.training.loss import QUANTITIES
 from ase_equivariant.training.module import TrainingModule
 
 # Looking at a loss makes an accelerator wait, so it is done now and then: NaN does not go away.
@@ -221,6 +222,10 @@ def _describe(row: dict[str, float]) -> str:
     ):
         if f"val_{name}_mae" in row:
             parts.append(f"{symbol} MAE {row[f'val_{name}_mae']:.2f} {unit}")
+    known = {f"val_{name}_mae" for name in QUANTITIES}
+    for column, value in row.items():
+        if column.endswith("_mae") and column not in known:
+            parts.append(f"{column[4:-4]} MAE {value:.2f}·10⁻³")
     return " · ".join(parts)
 
 

@@ -16,7 +16,7 @@ from ase_equivariant.io.model_file import read_header
 from ase_equivariant.io.registry import resolve
 from ase_equivariant.potential.potential import PotentialConfig
 from ase_equivariant.training.finetune_config import FinetuneConfig
-from ase_equivariant.training.labels import Files, LabelConfig
+from ase_equivariant.training.labels import ADDED_LABELS, Files, LabelConfig
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -29,6 +29,14 @@ PerElement = dict[str, float]
 _ANY_SPECIES = ["H"]
 # What may change when a killed run continues: nothing that moves the weights.
 _FREE_TO_CHANGE = {"run": ("max_minutes", "threads", "checkpoint_minutes", "tensorboard", "folder", "name")}
+# Keys that came later, at the values that stand for how it was before.
+_ADDED_LABELS = {**{key: LabelConfig.model_fields[key].default for key in ADDED_LABELS}, "readout_keys": {}}
+_ADDED: dict[str, dict[str, Any]] = {
+    "model": {"readouts": []},
+    "loss": {"readouts": {}},
+    "data": _ADDED_LABELS,
+    "replay": _ADDED_LABELS,
+}
 
 
 class DataConfig(LabelConfig):
@@ -182,17 +190,34 @@ class EnergyTermConfig(TermConfig):
 
 
 class LossConfig(Config):
-    """Sum of one term for each labelled read-out."""
+    """Sum of one term for each labelled read-out.
+
+    Attributes
+    ----------
+    energy, forces, stress : TermConfig
+        Terms of the energy and its derivatives.
+    readouts : dict of TermConfig
+        Those of the model's other read-outs by name, whose errors are divided by the read-out's scale. What is not
+        listed has weight 1, but "born_effective_charges", the dipole's derivatives, 0.
+    """
 
     energy: EnergyTermConfig = EnergyTermConfig()
     forces: TermConfig = TermConfig()
     stress: TermConfig = TermConfig(weight=0.0)
+    readouts: dict[str, TermConfig] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        if self.energy.weight == self.forces.weight == self.stress.weight == 0:
+        others = any(term.weight > 0 for term in self.readouts.values())
+        if self.energy.weight == self.forces.weight == self.stress.weight == 0 and not others:
             raise ValueError("every weight is zero: give energy, forces or stress a positive one")
         return self
+
+    def readout_terms(self, readouts: Sequence[str]) -> dict[str, TermConfig]:
+        """Terms of the read-outs of a model, and of derivatives of its dipole."""
+        names = [*readouts, *(["born_effective_charges"] if "dipole" in readouts else [])]
+        unnamed = {name: TermConfig(weight=0.0 if name == "born_effective_charges" else 1.0) for name in names}
+        return {name: self.readouts.get(name, term) for name, term in unnamed.items()}
 
 
 class RunConfig(Config):
@@ -297,6 +322,16 @@ class TrainConfig(Config):
         return {**values, "model": model, "species_from_data": True}
 
     @model_validator(mode="after")
+    def _terms_of_readouts(self) -> Self:
+        known = self.loss.readout_terms([readout.key for readout in self.model.readouts])
+        if unknown := [name for name in self.loss.readouts if name not in known]:
+            raise ValueError(
+                f"loss.readouts has {unknown[0]!r}, which the model does not predict: "
+                f"{'choose from ' + ', '.join(known) if known else 'list it in model.readouts'}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _finetune_needs_init(self) -> Self:
         if self.init is None and self.finetune != FinetuneConfig():
             raise ValueError("[finetune] says how a trained model is taken over, but init names none: add init = ...")
@@ -319,9 +354,20 @@ class TrainConfig(Config):
         for section, keys in _FREE_TO_CHANGE.items():
             for key in keys:
                 values[section].pop(key)
+        _without_added(values)
         if self.schedule.name not in ("cosine", "linear") or self.schedule.epochs is not None:
             values["run"].pop("max_epochs")  # the schedule does not look at it, so a run may be prolonged
         return json.dumps(values, sort_keys=True)
+
+
+def _without_added(values: dict[str, Any]) -> None:
+    """Take out added keys that are not used: runs that were begun before them go on."""
+    sections = {**values, "replay": values["finetune"]["replay"] or {}}
+    for name, added in _ADDED.items():
+        section = sections[name]
+        for key, unused in added.items():
+            if section.get(key) == unused:
+                section.pop(key, None)
 
 
 def _with_initial_model(values: dict[str, Any]) -> dict[str, Any]:

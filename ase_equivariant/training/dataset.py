@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.readers import DataError
+from ase_equivariant.training.readout_labels import LabelTensor, collate_labels, to_tensors
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Batch:
         (S,) int64.
     replayed : Tensor
         (S,) bool: structures of what the initial model knew, which may have weights of their own in the loss.
+    readouts : dict of LabelTensor
+        Labels of other read-outs.
     """
 
     graph: AtomicGraph
@@ -46,17 +49,22 @@ class Batch:
     has_stress: Tensor
     num_atoms: Tensor
     replayed: Tensor
+    readouts: dict[str, LabelTensor] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on ``device``."""
         moved = {name: getattr(self, name).to(device) for name in _LABELS}
-        return replace(self, graph=self.graph.to(device), **moved)
+        readouts = {name: label.to(device) for name, label in self.readouts.items()}
+        return replace(self, graph=self.graph.to(device), readouts=readouts, **moved)
 
     @staticmethod
     def collate(samples: Sequence[Batch]) -> Batch:
         """Join batches into one."""
         labels = {name: torch.cat([getattr(sample, name) for sample in samples]) for name in _LABELS}
-        return Batch(graph=AtomicGraph.collate([sample.graph for sample in samples]), **labels)
+        graphs = [sample.graph for sample in samples]
+        sizes = [graph.num_structures for graph in graphs], [graph.num_atoms for graph in graphs]
+        readouts = collate_labels([sample.readouts for sample in samples], *sizes)
+        return Batch(graph=AtomicGraph.collate(graphs), readouts=readouts, **labels)
 
 
 _LABELS = ("energy", "forces", "stress", "has_energy", "has_forces", "has_stress", "num_atoms", "replayed")
@@ -78,6 +86,7 @@ def to_batch(frame: Frame, cutoff: float, dtype: torch.dtype, device: torch.devi
         has_stress=torch.tensor([has_stress], device=device),
         num_atoms=torch.tensor([n], device=device),
         replayed=torch.tensor([False], device=device),
+        readouts={name: label.to(device) for name, label in to_tensors(frame.readouts).items()},
     )
 
 

@@ -13,12 +13,13 @@ from ase_equivariant.potential import Potential
 from ase_equivariant.potential.frozen import FrozenPotential
 from ase_equivariant.training.dataset import Batch, to_batch
 from ase_equivariant.training.frames import Frame
+from ase_equivariant.training.loss import shaped_label
 from ase_equivariant.training.readers import DataError
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Reference and predicted values of one quantity, flat and in eV, eV/atom, eV/Å or eV/Å³."""
+    """Reference and predicted values of one quantity in eV, eV/atom, eV/Å or eV/Å³, flat, or of read-outs (n, …)."""
 
     reference: np.ndarray
     predicted: np.ndarray
@@ -35,8 +36,8 @@ class Comparison:
 
     @property
     def spread(self) -> float:
-        """Standard deviation of the reference: the error of a model that says the mean."""
-        return float(self.reference.std())
+        """Standard deviation of the reference: the error of a model that says the mean, of tensors by component."""
+        return float(np.sqrt(np.square(self.reference - self.reference.mean(axis=0)).mean()))
 
     @property
     def largest(self) -> float:
@@ -46,7 +47,8 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Comparisons by quantity: ``energy``, ``energy_per_atom``, ``forces``, ``forces_X`` by element, ``stress``."""
+    """Comparisons by quantity: ``energy``, ``energy_per_atom``, ``forces``, ``forces_X`` by element, ``stress``,
+    and other read-outs by their names."""
 
     comparisons: dict[str, Comparison]
     num_structures: int
@@ -64,7 +66,19 @@ class Evaluation:
 def unit(quantity: str) -> str:
     """Unit in which errors of a quantity are printed."""
     kind = quantity.split("_")[0] if quantity.startswith("forces") else quantity
-    return {"energy": "meV", "energy_per_atom": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³"}[kind]
+    return _UNITS.get(kind, "10⁻³")
+
+
+_UNITS = {
+    "energy": "meV",
+    "energy_per_atom": "meV/atom",
+    "forces": "meV/Å",
+    "stress": "meV/Å³",
+    "dipole": "10⁻³ e·Å",
+    "polarizability": "10⁻³ e²·Å²/eV",
+    "charges": "10⁻³ e",
+    "born_effective_charges": "10⁻³ e",
+}
 
 
 def evaluate(potential: Potential | FrozenPotential, frames: Sequence[Frame], batch_size: int = 20) -> Evaluation:
@@ -86,7 +100,7 @@ def evaluate(potential: Potential | FrozenPotential, frames: Sequence[Frame], ba
     DataError
         If no structure has a label.
     """
-    if not any(frame.energy is not None or frame.forces is not None for frame in frames):
+    if not any(frame.energy is not None or frame.forces is not None or frame.readouts for frame in frames):
         raise DataError("no structure has an energy or forces: there is nothing to compare with")
     pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for start in range(0, len(frames), batch_size):
@@ -94,7 +108,8 @@ def evaluate(potential: Potential | FrozenPotential, frames: Sequence[Frame], ba
         batch = Batch.collate(samples).to(potential.device)
         for name, reference, predicted in _compare(potential, batch):
             if reference.numel():
-                pairs.setdefault(name, []).append((_flat(reference), _flat(predicted)))
+                shaped = _array if name in batch.readouts else _flat
+                pairs.setdefault(name, []).append((shaped(reference), shaped(predicted)))
     names = sorted(pairs, key=lambda name: (name.startswith("forces_"), name == "stress"))
     comparisons = {
         name: Comparison(np.concatenate([a for a, _ in pairs[name]]), np.concatenate([b for _, b in pairs[name]]))
@@ -107,8 +122,14 @@ def _flat(values: torch.Tensor) -> np.ndarray:
     return values.detach().to("cpu", torch.float64).reshape(-1).numpy()
 
 
+def _array(values: torch.Tensor) -> np.ndarray:
+    return values.detach().to("cpu", torch.float64).numpy()
+
+
 def _compare(potential: Potential | FrozenPotential, batch: Batch) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
-    prediction = potential(batch.graph, stress=bool(batch.has_stress.any()))
+    born = "born_effective_charges" in batch.readouts and "dipole" in getattr(potential, "readouts", ())
+    options = {"born_charges": True} if born else {}
+    prediction = potential(batch.graph, stress=bool(batch.has_stress.any()), **options)
     labelled, atoms = batch.has_energy, batch.num_atoms
     rows = [
         ("energy", batch.energy[labelled], prediction["energy"][labelled]),
@@ -121,4 +142,8 @@ def _compare(potential: Potential | FrozenPotential, batch: Batch) -> list[tuple
         rows.append((f"forces_{chemical_symbols[number]}", batch.forces[own], prediction["forces"][own]))
     if "stress" in prediction:
         rows.append(("stress", batch.stress[batch.has_stress], prediction["stress"][batch.has_stress]))
+    for name, label in batch.readouts.items():
+        if name in prediction:
+            found: torch.Tensor = prediction[name]  # type: ignore[literal-required]
+            rows.append((name, shaped_label(name, label.values, found)[label.mask], found[label.mask]))
     return rows

@@ -49,7 +49,8 @@ class Evaluator:
         if self.compiled is not None:
             return self.compiled(batch.graph, forces=forces, stress=stress)
         training = torch.is_grad_enabled()
-        return self.potential(batch.graph, forces=forces, stress=stress, create_graph=training)
+        born = "born_effective_charges" in batch.readouts and "dipole" in self.potential.readouts
+        return self.potential(batch.graph, forces=forces, stress=stress, create_graph=training, born_charges=born)
 
     def check(self, batch: Batch, loss: Loss) -> None:
         """Compare compiled code with autograd on a batch; if they disagree, warn and go on with autograd.

@@ -14,7 +14,7 @@ from ase_equivariant.io.model_file import load_model
 from ase_equivariant.io.registry import resolve
 from ase_equivariant.potential import Potential
 from ase_equivariant.training.config import TrainConfig
-from ase_equivariant.training.frames import Frame
+from ase_equivariant.training.frames import Frame, Label
 from ase_equivariant.training.readers import DataError, read_frames, read_structures
 from ase_equivariant.training.references import composition
 
@@ -147,4 +147,10 @@ def _labelled(frame: Frame, potential: Potential) -> Frame:
     with_cell = frame.atoms.cell.rank == 3
     found = potential(atoms_to_graph(frame.atoms, potential.cutoff), stress=with_cell)
     stress = found["stress"][0].numpy() if "stress" in found else None
-    return replace(frame, energy=float(found["energy"][0]), forces=found["forces"].numpy(), stress=stress)
+    readouts = {
+        r.key: Label(found[r.key].numpy() if r.per_atom else found[r.key][0].numpy(), r.per_atom)
+        for r in potential.config.readouts
+        if r.key in found
+    }
+    energy, forces = float(found["energy"][0]), found["forces"].numpy()
+    return replace(frame, energy=energy, forces=forces, stress=stress, readouts=readouts)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase import Atoms
+
+
+@dataclass(frozen=True)
+class Label:
+    """Value of one read-out: (…) of a structure or (N, …) of its atoms."""
+
+    values: np.ndarray
+    per_atom: bool
 
 
 @dataclass(frozen=True)
@@ -22,12 +31,16 @@ class Frame:
         (N, 3) eV/Å.
     stress : ndarray or None
         (3, 3) eV/Å³, tensile positive.
+    readouts : mapping
+        Labels of other read-outs by name: dipole in e·Å (of an ion about its centre of mass), polarizability in
+        e²·Å²/eV, charges and Born effective charges in e, and the user's own.
     """
 
     atoms: Atoms
     energy: float | None = None
     forces: np.ndarray | None = None
     stress: np.ndarray | None = None
+    readouts: Mapping[str, Label] = field(default_factory=dict)
 
     @property
     def is_isolated_atom(self) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from ase_equivariant.config import Config
 
 Units = Literal["auto", "eV", "kcal/mol", "kJ/mol", "Hartree"]
 Files = str | tuple[str, ...]
+ADDED_LABELS = ("dipole_key", "dipole_units", "polarizability_key", "polarizability_units", "charges_key", "charge_key")
 
 
 class LabelConfig(Config):
@@ -27,6 +28,17 @@ class LabelConfig(Config):
         Names in ``atoms.info`` and ``atoms.arrays``; default the calculator's results.
     virial_key : str or None
         Name of a virial in eV, taken as stress −virial/volume.
+    dipole_key, polarizability_key, charges_key : str or None
+        Names of dipole (3), polarizability (9) and atoms' charges (e); default the calculator's dipole and charges.
+        The dipole of an ion is about the origin of the coordinates.
+    dipole_units : {"e*Angstrom", "Debye", "au"}
+        Unit of the dipole.
+    polarizability_units : {"e2*Angstrom2/eV", "Angstrom3", "au"}
+        Unit of the polarizability.
+    charge_key : str
+        Name in ``atoms.info`` of a structure's total charge in e; zero where there is none.
+    readout_keys : dict
+        Names of other read-outs, ``{read-out: name}``; those in ``atoms.arrays`` are by atom.
     """
 
     units: Units = "auto"
@@ -36,6 +48,13 @@ class LabelConfig(Config):
     forces_key: str | None = None
     stress_key: str | None = None
     virial_key: str | None = None
+    dipole_key: str | None = None
+    dipole_units: Literal["e*Angstrom", "Debye", "au"] = "e*Angstrom"
+    polarizability_key: str | None = None
+    polarizability_units: Literal["e2*Angstrom2/eV", "Angstrom3", "au"] = "e2*Angstrom2/eV"
+    charges_key: str | None = None
+    charge_key: str = "charge"
+    readout_keys: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_stress(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from ase_equivariant.potential import Prediction
 from ase_equivariant.training.config import EnergyTermConfig, LossConfig, TermConfig
 from ase_equivariant.training.dataset import Batch
 from ase_equivariant.training.finetune_config import ReplayWeights
+from ase_equivariant.training.readers import DataError
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,21 @@ def compute_errors(prediction: Prediction, batch: Batch) -> dict[str, Errors]:
         # Not prediction["stress"], which is undefined without a cell and would put NaN into every gradient.
         volume = torch.where(batch.has_stress, batch.graph.volume, 1.0).to(prediction["virial"])
         errors["stress"] = _masked(-prediction["virial"] / volume[:, None, None] - batch.stress, batch.has_stress)
+    for name, label in batch.readouts.items():
+        if name in prediction:
+            found: Tensor = prediction[name]  # type: ignore[literal-required]
+            errors[name] = _masked(found - shaped_label(name, label.values, found), label.mask)
     return errors
+
+
+def shaped_label(name: str, values: Tensor, found: Tensor) -> Tensor:
+    """Labels in the shape of the predictions."""
+    if values.numel() != found.numel() or len(values) != len(found):
+        raise DataError(
+            f"labels of {name} have shape {tuple(values.shape)}, predictions {tuple(found.shape)}: "
+            "correct the read-out's irreps, or whether it is of atoms"
+        )
+    return values.reshape(found.shape)
 
 
 def _masked(difference: Tensor, mask: Tensor) -> Errors:
@@ -53,11 +69,16 @@ class Loss:
         Weights and shapes.
     replay : ReplayWeights, optional
         Weights of replayed structures, where they differ.
+    readouts : mapping, optional
+        Other read-outs of the model and their scales, by which errors are divided.
     """
 
-    def __init__(self, config: LossConfig, replay: ReplayWeights | None = None):
-        self.config = config
-        terms: dict[str, TermConfig] = {name: getattr(config, name) for name in LossConfig.model_fields}
+    def __init__(
+        self, config: LossConfig, replay: ReplayWeights | None = None, readouts: Mapping[str, float] | None = None
+    ):
+        self.config, self.scales = config, dict(readouts or {})
+        terms: dict[str, TermConfig] = {name: getattr(config, name) for name in ("energy", "forces", "stress")}
+        terms.update(config.readout_terms(list(self.scales)))
         own = replay.model_dump(exclude_none=True) if replay is not None else {}
         self.replay_weights: dict[str, float] = {k: w for k, w in own.items() if w != terms[k].weight}
         self.terms = {k: term for k, term in terms.items() if term.weight > 0 or self.replay_weights.get(k, 0) > 0}
@@ -77,8 +98,11 @@ class Loss:
         rows = []
         for name, term in self.terms.items():
             per_atom = isinstance(term, EnergyTermConfig) and term.per_atom
-            error = errors["energy_per_atom" if per_atom else name]
-            shaped = _shape(error.values, term)
+            error = errors.get("energy_per_atom" if per_atom else name)
+            if error is None:  # not labelled in this batch, or of structures that have none
+                rows.append(torch.zeros(2, dtype=torch.float64, device=batch.energy.device))
+                continue
+            shaped = _shape(error.values / self.scales.get(name, 1.0), term)
             if name in self.replay_weights:
                 replayed = batch.replayed[batch.graph.batch] if name == "forces" else batch.replayed
                 weights = torch.where(replayed, self.replay_weights[name], term.weight).to(shaped.dtype)
@@ -120,22 +144,23 @@ UNITS = {"energy": "meV", "energy_per_atom": "meV/atom", "forces": "meV/Å", "st
 
 
 class ErrorSums:
-    """Running sums of |error|, error² and counts, as one tensor that processes can add up."""
+    """Running sums of |error|, error² and counts, as one tensor that processes can add up; with other read-outs."""
 
-    def __init__(self, device: torch.device | str = "cpu"):
-        self.values = torch.zeros(len(QUANTITIES), 3, dtype=torch.float64, device=device)
+    def __init__(self, device: torch.device | str = "cpu", readouts: Iterable[str] = ()):
+        self.names = (*QUANTITIES, *readouts)
+        self.values = torch.zeros(len(self.names), 3, dtype=torch.float64, device=device)
 
     def add(self, errors: dict[str, Errors]) -> None:
         """Take in one batch."""
-        for row, name in zip(self.values, QUANTITIES, strict=True):
+        for row, name in zip(self.values, self.names, strict=True):
             if name in errors:
                 error = errors[name].values.detach().double()
                 row += torch.stack([error.abs().sum(), error.square().sum(), errors[name].count.double()])
 
     def metrics(self) -> dict[str, float]:
-        """MAE and RMSE of each quantity with labels, in meV and the like."""
+        """MAE and RMSE of each quantity with labels, in meV and the like: a thousandth of the unit."""
         result = {}
-        for (absolute, square, count), name in zip(self.values.tolist(), QUANTITIES, strict=True):
+        for (absolute, square, count), name in zip(self.values.tolist(), self.names, strict=True):
             if count > 0:
                 result[f"{name}_mae"] = 1000 * absolute / count
                 result[f"{name}_rmse"] = 1000 * math.sqrt(square / count)

@@ -51,11 +51,11 @@ class TrainingModule(pl.LightningModule):
         super().__init__()
         self.potential, self.config = potential, config
         self.train_loader, self.validation_loader = train, validation
-        self.loss = Loss(config.loss)
+        self.loss = Loss(config.loss, readouts=self._scales())
         self.evaluator = Evaluator(potential, config.run.compiled and config.run.device == "cpu")
         self._checked = False
         replay = config.finetune.replay
-        self.train_loss = Loss(config.loss, replay.weights) if replay is not None else self.loss
+        self.train_loss = Loss(config.loss, replay.weights, self._scales()) if replay is not None else self.loss
         self.schedule = Schedule(config.schedule, train.batches_per_epoch, config.run.max_epochs)
         self.ema: WeightAverage | None = None
         self.epoch = self.batches_done = self.steps_done = 0
@@ -72,6 +72,10 @@ class TrainingModule(pl.LightningModule):
             self._loss_sum = state["loss_sum"]
             best = state["best"]
             self.best_loss, self.best_epoch, self.best_weights = best["loss"], best["epoch"], best["weights"]
+
+    def _scales(self) -> dict[str, float]:
+        """The potential's other read-outs, and their units in the loss."""
+        return {key: float(read.scaling.scale.mean()) for key, read in self.potential.tensor_readouts().items()}
 
     # --- the state of the run -------------------------------------------------------------
 
@@ -173,7 +177,7 @@ class TrainingModule(pl.LightningModule):
         """Put the averaged weights in place."""
         assert self.ema is not None
         self.ema.swap()
-        self._val_errors = ErrorSums(self.device)
+        self._val_errors = ErrorSums(self.device, self.potential.readouts)
         self._val_sums = torch.zeros(len(self.loss.terms), 2, dtype=torch.float64, device=self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

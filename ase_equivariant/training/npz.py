@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from ase import Atoms
 
-from ase_equivariant.training.frames import Frame
+from ase_equivariant.training.frames import Frame, Label
 
 # Which array holds what, by data set: positions, nuclear charges, energies, forces.
 _REVISED = ("coords", "nuclear_charges", "energies", "forces")
@@ -19,12 +19,12 @@ _ORIGINAL = ("coords", "nuclear_charges", "old_energies", "old_forces")
 _CLASSIC = ("R", "z", "E", "F")
 
 
-def read_npz(path: Path, labels: str = "revised") -> list[Frame]:
+def read_npz(path: Path, labels: str = "revised", dipole_key: str | None = None) -> list[Frame]:
     """Read frames in the file's own units.
 
     Understands revised MD17 (``coords``, ``nuclear_charges``, ``energies``, ``forces``, and
     ``old_energies``, ``old_forces`` for ``labels="original"``), MD17 (``R``, ``z``, ``E``,
-    ``F``), and arrays of arrays where molecules differ in size.
+    ``F``), and arrays of arrays where molecules differ in size; and dipoles (frames, 3) by the name given.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def read_npz(path: Path, labels: str = "revised") -> list[Frame]:
     except (zipfile.BadZipFile, OSError, EOFError) as error:
         raise ValueError(f"{path}: not a whole npz file ({error})") from None
     names = names_of(arrays, labels)
-    missing = [name for name in names[:3] if name not in arrays]
+    missing = [name for name in (*names[:3], *([dipole_key] if dipole_key else [])) if name not in arrays]
     if missing:
         raise ValueError(f"{path}: no array {' nor '.join(map(repr, missing))}; it has {', '.join(arrays)}")
     coords, numbers, energies = (arrays[name] for name in names[:3])
@@ -49,7 +49,8 @@ def read_npz(path: Path, labels: str = "revised") -> list[Frame]:
     for k, (positions, energy) in enumerate(zip(coords, energies, strict=True)):
         atoms = Atoms(numbers=numbers if shared else numbers[k], positions=np.asarray(positions, dtype=float))
         frame_forces = None if forces is None else np.asarray(forces[k], dtype=float)
-        frames.append(Frame(atoms, float(energy), frame_forces))
+        readouts = {"dipole": Label(np.asarray(arrays[dipole_key][k], dtype=float), False)} if dipole_key else {}
+        frames.append(Frame(atoms, float(energy), frame_forces, readouts=readouts))
     return frames
 
 

@@ -17,6 +17,7 @@ from ase.units import Bohr, Hartree, kcal, kJ, mol
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.npz import read_npz
+from ase_equivariant.training.readout_labels import convert_labels, find_labels, keys_of
 
 _ENERGY_UNITS = {"eV": 1.0, "kcal/mol": kcal / mol, "kJ/mol": kJ / mol, "Hartree": Hartree}
 _LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": Bohr}
@@ -70,7 +71,7 @@ def _read_file(path: Path, config: LabelConfig, allow_nonfinite: bool = False, *
         raise DataError(f"{path}: no such file (relative paths start from the current directory, {Path.cwd()})")
     if path.suffix == ".npz":
         try:
-            frames = read_npz(path, config.labels)
+            frames = read_npz(path, config.labels, config.dipole_key)
         except ValueError as error:
             raise DataError(str(error)) from None
     elif labelled:
@@ -80,7 +81,11 @@ def _read_file(path: Path, config: LabelConfig, allow_nonfinite: bool = False, *
     length = _LENGTH_UNITS[config.length_units]
     for k, frame in enumerate(frames):
         _check(frame, f"{path}: structure {k}", allow_nonfinite)
-    return [_convert(frame, _ENERGY_UNITS[energy_unit(path, config)], length) for frame in frames]
+    frames = [_convert(frame, _ENERGY_UNITS[energy_unit(path, config)], length) for frame in frames]
+    try:
+        return [convert_labels(frame, config) for frame in frames]
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def energy_unit(path: Path, config: LabelConfig) -> str:
@@ -116,8 +121,11 @@ def _label(structures: list[Atoms], path: Path, config: LabelConfig) -> list[Fra
         key = getattr(config, name)
         if key is not None and all(_find(atoms, (key,)) is None for atoms in structures):
             raise DataError(f"{path}: {name} = {key!r} is in no structure; there are {', '.join(_keys(structures))}")
+    for name, key in keys_of(config).items():
+        if all(_find(atoms, (key,)) is None for atoms in structures):
+            raise DataError(f"{path}: {name} is to be {key!r}, which no structure has: {', '.join(_keys(structures))}")
     frames = [_label_one(atoms, f"{path}: structure {k}", config) for k, atoms in enumerate(structures)]
-    if all(frame.energy is None and frame.forces is None for frame in frames):
+    if all(frame.energy is None and frame.forces is None and not frame.readouts for frame in frames):
         raise DataError(
             f"{path}: neither energies nor forces found; set data.energy_key and data.forces_key, "
             f"there are {', '.join(_keys(structures)) or 'no labels at all'}"
@@ -133,13 +141,17 @@ def _label_one(atoms: Atoms, where: str, config: LabelConfig) -> Frame:
         energy = None if energy is None else float(np.asarray(energy, dtype=float).reshape(()))
         forces = None if forces is None else np.asarray(forces, dtype=float).reshape(len(atoms), 3)
         stress = None if stress is None else _full_stress(stress)
+        readouts = find_labels(atoms, config)
     except (TypeError, ValueError) as error:
         raise DataError(f"{where}: a label has the wrong shape or is not a number ({error})") from None
     if stress is not None and config.virial_key:
         if atoms.cell.rank < 3:
             raise DataError(f"{where}: has a virial but no cell, so there is no stress")
         stress = -stress / atoms.get_volume()
-    return Frame(_bare(atoms), energy, forces, stress)
+    bare = _bare(atoms)
+    if config.charge_key in atoms.info:
+        bare.info["charge"] = atoms.info[config.charge_key]
+    return Frame(bare, energy, forces, stress, readouts)
 
 
 def _find(atoms: Atoms, keys: Iterable[str]) -> Any:
@@ -175,6 +187,9 @@ def _check(frame: Frame, where: str, allow_nonfinite: bool) -> None:
     for name in ("energy", "forces", "stress") if not allow_nonfinite else ():
         value = getattr(frame, name)
         if value is not None and not np.isfinite(value).all():
+            raise DataError(f"{where}: {name} is not finite; remove the structure or its label")
+    for name, label in frame.readouts.items() if not allow_nonfinite else ():
+        if not np.isfinite(label.values).all():
             raise DataError(f"{where}: {name} is not finite; remove the structure or its label")
     if not allow_nonfinite and not np.isfinite(frame.atoms.positions).all():
         raise DataError(f"{where}: a position is not finite; remove the structure")

@@ -122,7 +122,7 @@ def train(
             validation,
             start.replay,
             folder=folder,
-            log=MetricsLog(folder / "metrics.csv", last_epoch, trim=is_main),
+            log=MetricsLog(folder / "metrics.csv", last_epoch, trim=is_main, readouts=potential.readouts),
             state=state,
             fingerprint=fingerprint,
             on_best=save,

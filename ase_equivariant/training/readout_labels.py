@@ -1,0 +1,166 @@
+"""Labels of read-outs beside the energy: out of files, in batches, and the scales that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.units import Bohr, Debye, Hartree
+from torch import Tensor
+
+from ase_equivariant.graph.convert import total_charge
+from ase_equivariant.potential import Potential
+from ase_equivariant.training.frames import Frame, Label
+from ase_equivariant.training.labels import LabelConfig
+
+# e²/(4πε0) in eV·Å: a polarizability in Å³ divided by it is one in e²·Å²/eV.
+COULOMB = Hartree * Bohr
+DIPOLE_UNITS = {"e*Angstrom": 1.0, "Debye": Debye, "au": Bohr}
+POLARIZABILITY_UNITS = {"e2*Angstrom2/eV": 1.0, "Angstrom3": 1 / COULOMB, "au": Bohr**2 / Hartree}
+_SHAPES = {"dipole": (3,), "polarizability": (3, 3), "charges": (), "born_effective_charges": (3, 3)}
+PER_ATOM = ("charges", "born_effective_charges")
+
+
+def keys_of(config: LabelConfig) -> dict[str, str]:
+    """Read-outs that a configuration names, and under what name a file has them."""
+    named = {name: getattr(config, f"{name}_key") for name in ("dipole", "polarizability", "charges")}
+    return {name: key for name, key in named.items() if key is not None} | dict(config.readout_keys)
+
+
+def find_labels(atoms: Atoms, config: LabelConfig) -> dict[str, Label]:
+    """Labels of a structure as they are in the file, but for their shapes.
+
+    Those that the configuration names, anywhere in the structure; dipole and charges that a calculator has given, too.
+
+    Raises
+    ------
+    ValueError
+        If one has the wrong shape.
+    """
+    results = atoms.calc.results if atoms.calc is not None else {}
+    found: dict[str, tuple[object, bool]] = {}
+    for name in ("dipole", "charges"):
+        if results.get(name) is not None and not (name == "dipole" and atoms.pbc.any()):
+            found[name] = (results[name], name in PER_ATOM)
+    for name, key in keys_of(config).items():
+        found.pop(name, None)
+        for place, of_atoms in ((results, name in PER_ATOM), (atoms.info, False), (atoms.arrays, True)):
+            if place.get(key) is not None:
+                found[name] = (place[key], of_atoms)
+                break
+    return {name: _label(name, value, of_atoms, len(atoms)) for name, (value, of_atoms) in found.items()}
+
+
+def _label(name: str, value: object, of_atoms: bool, num_atoms: int) -> Label:
+    values = np.asarray(value, dtype=float)
+    if name not in _SHAPES:
+        return Label(values.reshape(num_atoms, -1) if of_atoms else values.ravel(), of_atoms)
+    shape = _SHAPES[name]
+    if name in PER_ATOM:
+        return Label(values.reshape(num_atoms, *shape), True)
+    return Label(values.reshape(shape), False)
+
+
+def convert_labels(frame: Frame, config: LabelConfig) -> Frame:
+    """Read-outs in the package's units, and the dipole of an ion about its centre of mass.
+
+    Files have it about the origin of the coordinates. A structure's positions are in Å already.
+
+    Raises
+    ------
+    ValueError
+        If a periodic structure has a dipole, or a polarizability is not symmetric.
+    """
+    if not frame.readouts:
+        return frame
+    labels = dict(frame.readouts)
+    if "dipole" in labels:
+        if frame.atoms.pbc.any():
+            raise ValueError(
+                "a periodic structure has no dipole: it depends on the choice of the cell; leave data.dipole_key out, "
+                "or train on its derivatives (data.readout_keys with born_effective_charges)"
+            )
+        dipole = labels["dipole"].values * DIPOLE_UNITS[config.dipole_units]
+        labels["dipole"] = Label(dipole - total_charge(frame.atoms) * _centre_of_mass(frame.atoms), False)
+    if "polarizability" in labels:
+        alpha = labels["polarizability"].values * POLARIZABILITY_UNITS[config.polarizability_units]
+        if np.abs(alpha - alpha.T).max() > 1e-2 * np.abs(alpha).max():
+            raise ValueError("a polarizability is not symmetric: give all nine components, row by row")
+        labels["polarizability"] = Label((alpha + alpha.T) / 2, False)
+    return replace(frame, readouts=labels)
+
+
+def _centre_of_mass(atoms: Atoms) -> np.ndarray:
+    return Atoms(atoms.numbers, positions=atoms.positions).get_center_of_mass()
+
+
+@dataclass(frozen=True)
+class LabelTensor:
+    """Labels of one read-out in a batch, (S or N, …) float64, and which of them are there, (S or N,) bool."""
+
+    values: Tensor
+    mask: Tensor
+    per_atom: bool
+
+    def to(self, device: torch.device | str) -> LabelTensor:
+        """Return it on ``device``."""
+        return LabelTensor(self.values.to(device), self.mask.to(device), self.per_atom)
+
+
+def to_tensors(labels: Mapping[str, Label]) -> dict[str, LabelTensor]:
+    """Labels of one structure as those of a batch of one."""
+    result = {}
+    for name, label in labels.items():
+        values = torch.as_tensor(label.values if label.per_atom else label.values[None], dtype=torch.float64)
+        result[name] = LabelTensor(values, torch.ones(len(values), dtype=torch.bool), label.per_atom)
+    return result
+
+
+def collate_labels(
+    parts: Sequence[Mapping[str, LabelTensor]], num_structures: Sequence[int], num_atoms: Sequence[int]
+) -> dict[str, LabelTensor]:
+    """Join batches; where one lacks a label that another has, it is zero and masked out."""
+    examples = {name: label for part in parts for name, label in part.items()}
+    result = {}
+    for name, example in examples.items():
+        sizes = num_atoms if example.per_atom else num_structures
+        rows = [part.get(name) or _absent(example, size) for part, size in zip(parts, sizes, strict=True)]
+        values, mask = (torch.cat([getattr(row, field) for row in rows]) for field in ("values", "mask"))
+        result[name] = LabelTensor(values, mask, example.per_atom)
+    return result
+
+
+def _absent(example: LabelTensor, size: int) -> LabelTensor:
+    shape = (size, *example.values.shape[1:])
+    return LabelTensor(example.values.new_zeros(shape), example.mask.new_zeros(size), example.per_atom)
+
+
+def set_readout_scales(potential: Potential, frames: Sequence[Frame]) -> None:
+    """Set the scales, and the references of species, of read-outs that have labels.
+
+    The isotropic polarizability and the charge of a species are least-squares fits; the scale is the root mean square
+    of what remains of a component, by √atom where a value is summed over atoms.
+    """
+    for key, read in potential.tensor_readouts().items():
+        labelled = [frame for frame in frames if key in frame.readouts]
+        if not labelled:
+            continue
+        indices = [potential.species_indices(torch.as_tensor(f.atoms.numbers)).cpu().numpy() for f in labelled]
+        values = [frame.readouts[key].values for frame in labelled]
+        shift = np.zeros(len(potential.species))
+        counts = np.array([np.bincount(index, minlength=len(shift)) for index in indices], dtype=float)
+        if key == "polarizability":
+            isotropic = np.array([np.trace(value) / 3 for value in values])
+            shift, *_ = np.linalg.lstsq(counts, isotropic, rcond=1e-8)
+            values = [value - mean * np.eye(3) for value, mean in zip(values, counts @ shift, strict=True)]
+        elif key == "charges":
+            total = sum(np.bincount(i, v, minlength=len(shift)) for i, v in zip(indices, values, strict=True))
+            shift = np.asarray(total) / np.maximum(counts.sum(0), 1)
+            values = [value - shift[index] for value, index in zip(values, indices, strict=True)]
+        size = float(np.sqrt(np.mean(np.concatenate([value.ravel() for value in values]) ** 2)))
+        if not labelled[0].readouts[key].per_atom:
+            size /= float(np.sqrt(counts.sum(1).mean()))
+        read.scaling.set(scale=[size or 1.0] * len(shift), shift=shift.tolist())

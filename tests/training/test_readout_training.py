@@ -1,0 +1,238 @@
+"""Read-outs beside the energy through files, training, evaluation and the calculator."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.io import write
+from ase.units import Bohr, Debye, Hartree
+from typer.testing import CliRunner
+
+from ase_equivariant.calculator import EquivariantCalculator
+from ase_equivariant.cli.main import app
+from ase_equivariant.config import ConfigError
+from ase_equivariant.graph.convert import atoms_to_graph
+from ase_equivariant.io.model_file import ModelCard, ModelFileError, load_model, save_model
+from ase_equivariant.potential import Potential, PotentialConfig
+from ase_equivariant.training.config import LossConfig, TrainConfig
+from ase_equivariant.training.dataset import Batch, to_batch
+from ase_equivariant.training.evaluate import evaluate
+from ase_equivariant.training.labels import LabelConfig
+from ase_equivariant.training.loss import Loss, compute_errors
+from ase_equivariant.training.readers import DataError, read_frames
+from ase_equivariant.training.run import train
+
+NETWORK = {"cutoff": 4.0, "num_layers": 2, "irreps_hidden": "4x0e+4x1o+4x2e", "num_radial": 4, "radial_hidden": [8]}
+READOUTS = [{"kind": "dipole"}, {"kind": "polarizability"}, {"kind": "charges"}]
+KEYS = {
+    "energy_key": "U", "dipole_key": "mu", "dipole_units": "au", "polarizability_key": "alpha",
+    "polarizability_units": "au", "charges_key": "q",
+}  # fmt: skip
+
+
+def make_potential(readouts=READOUTS, seed=5):
+    torch.manual_seed(seed)
+    architecture = {**NETWORK, "species": ["H", "O"], "avg_num_neighbors": 3.0}
+    return Potential(PotentialConfig.parse({"architecture": architecture, "readouts": readouts}))
+
+
+def water(seed):
+    atoms = molecule("H2O")
+    atoms.positions += 0.1 * np.random.default_rng(seed).normal(size=(3, 3)) + [4.0, 0.0, -2.0]
+    return atoms
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """A file with labels in atomic units, as another network gives them."""
+    teacher, structures = make_potential(), []
+    for seed in range(12):
+        atoms = water(seed)
+        found = teacher(atoms_to_graph(atoms, teacher.cutoff))
+        atoms.info["U"] = float(found["energy"][0])
+        atoms.info["mu"] = found["dipole"][0].numpy() / Bohr
+        atoms.info["alpha"] = found["polarizability"][0].numpy().ravel() / (Bohr**2 / Hartree)
+        atoms.arrays["q"] = found["charges"].numpy()
+        structures.append(atoms)
+    write(tmp_path / "water.xyz", structures, format="extxyz")
+    return tmp_path / "water.xyz"
+
+
+def config(labelled, folder, **values):
+    given = {
+        "data": {"train": str(labelled), "validation": 2, "test": 2, **KEYS},
+        "model": {"architecture": NETWORK, "readouts": READOUTS},
+        "loss": {"forces": {"weight": 0.0}},
+        "run": {"folder": str(folder), "max_epochs": 3, "batch_size": 4, "threads": 1},
+    }
+    return TrainConfig.parse({**given, **values})
+
+
+def test_labels_are_converted(labelled):
+    teacher = make_potential()
+    frame = read_frames(labelled, LabelConfig.parse(KEYS))[3]
+    found = teacher(atoms_to_graph(water(3), teacher.cutoff))
+    np.testing.assert_allclose(frame.readouts["dipole"].values, found["dipole"][0], atol=1e-7)
+    np.testing.assert_allclose(frame.readouts["polarizability"].values, found["polarizability"][0], atol=1e-7)
+    np.testing.assert_allclose(frame.readouts["charges"].values, found["charges"], atol=1e-7)
+
+
+def test_units():
+    assert Debye == pytest.approx(0.20819434)
+    from ase_equivariant.training.readout_labels import POLARIZABILITY_UNITS
+
+    # one atomic unit of polarizability is Bohr³
+    assert POLARIZABILITY_UNITS["au"] == pytest.approx(Bohr**3 * POLARIZABILITY_UNITS["Angstrom3"], rel=1e-12)
+
+
+def test_dipole_of_an_ion_is_moved_to_the_centre_of_mass(tmp_path):
+    atoms = water(0)
+    atoms.info.update(mu=[0.1, 0.2, 0.3], total=1)
+    write(tmp_path / "ion.xyz", atoms, format="extxyz")
+    frame = read_frames(tmp_path / "ion.xyz", LabelConfig(dipole_key="mu", charge_key="total"))[0]
+    np.testing.assert_allclose(
+        frame.readouts["dipole"].values, np.array([0.1, 0.2, 0.3]) - atoms.get_center_of_mass(), atol=1e-7
+    )
+    assert float(to_batch(frame, 3.0, torch.float64).graph.total_charge) == 1
+
+
+@pytest.mark.parametrize(
+    ("info", "options", "message"),
+    [
+        ({"mu": [1.0, 2.0]}, {"dipole_key": "mu"}, "wrong shape"),
+        ({"mu": [1.0, 2.0, np.nan]}, {"dipole_key": "mu"}, "not finite"),
+        ({"other": [1.0, 2.0, 3.0]}, {"dipole_key": "mu"}, "which no structure has"),
+        ({"alpha": np.arange(9.0)}, {"polarizability_key": "alpha"}, "not symmetric"),
+    ],
+)
+def test_wrong_labels_are_refused(tmp_path, info, options, message):
+    atoms = water(0)
+    atoms.info.update(info)
+    write(tmp_path / "one.xyz", atoms, format="extxyz")
+    with pytest.raises(DataError, match=message):
+        read_frames(tmp_path / "one.xyz", LabelConfig.parse(options))
+
+
+def test_periodic_dipoles_are_refused(tmp_path):
+    atoms = water(0)
+    atoms.info["mu"] = [0.0, 0.0, 1.0]
+    atoms.set_cell([9.0, 9.0, 9.0])
+    atoms.pbc = True
+    write(tmp_path / "box.xyz", atoms, format="extxyz")
+    with pytest.raises(DataError, match="periodic structure has no dipole"):
+        read_frames(tmp_path / "box.xyz", LabelConfig(dipole_key="mu"))
+
+
+def test_npz(tmp_path):
+    positions = np.array([water(k).positions for k in range(3)])
+    dipoles = np.arange(9.0).reshape(3, 3)
+    arrays = {"coords": positions, "nuclear_charges": np.array([8, 1, 1]), "energies": np.zeros(3), "dipole": dipoles}
+    np.savez(tmp_path / "data.npz", **arrays)
+    frames = read_frames(tmp_path / "data.npz", LabelConfig(dipole_key="dipole", dipole_units="Debye"))
+    np.testing.assert_allclose([frame.readouts["dipole"].values for frame in frames], dipoles * Debye)
+    with pytest.raises(DataError, match="no array 'mu'"):
+        read_frames(tmp_path / "data.npz", LabelConfig(dipole_key="mu"))
+
+
+def test_loss_divides_by_scales_and_leaves_out_what_is_not_labelled(labelled):
+    potential = make_potential(seed=6)
+    frames = read_frames(labelled, LabelConfig.parse(KEYS))[:3]
+    samples = [to_batch(frame, potential.cutoff, torch.float64) for frame in frames]
+    samples[1].readouts.pop("dipole")
+    batch = Batch.collate(samples)
+    errors = compute_errors(potential(batch.graph), batch)
+    assert int(errors["dipole"].count) == 6
+    assert errors["dipole"].values[1].eq(0).all()
+    loss = Loss(LossConfig.parse({"readouts": {"charges": {"weight": 0.0}}}), readouts={"dipole": 0.5, "charges": 1.0})
+    assert list(loss.terms) == ["energy", "forces", "dipole"]
+    expected = errors["dipole"].values.square().sum() / 0.25
+    torch.testing.assert_close(loss.sums(errors, batch)[2, 0], expected)
+
+
+def test_training_evaluation_files(labelled, tmp_path):
+    """Errors fall, what is written is read again and says the same, and a changed weight is noticed."""
+    run = {"folder": str(tmp_path / "run"), "max_epochs": 25, "batch_size": 4, "threads": 1, "ema_decay": 0.5}
+    result = train(config(labelled, tmp_path, run=run, optimizer={"lr": 0.02}), quiet=True)
+    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    column = rows[0].split(",").index("val_polarizability_rmse")
+    values = [float(row.split(",")[column]) for row in rows[1:]]
+    assert values[-1] < 0.7 * values[0]
+    loaded = load_model(result.model_file)
+    assert {"dipole RMSE", "polarizability MAE"} <= {name.split(" (")[0][5:] for name in loaded.card.errors}
+    assert set(loaded.header.golden.readouts) == {"dipole", "polarizability", "charges"}
+    assert loaded.header.units["polarizability"] == "e²·Å²/eV"
+    references = loaded.potential.readouts["polarizability"].scaling.shift
+    assert references.abs().min() > 0
+    arguments = [str(result.model_file), str(labelled), "--json", str(tmp_path / "errors.json")]
+    for name, value in KEYS.items():
+        arguments += [f"--{name.replace('_', '-')}", value] if name != "charges_key" else []
+    outcome = CliRunner().invoke(app, ["evaluate", *arguments])
+    assert outcome.exit_code == 0, outcome.output
+    errors = json.loads((tmp_path / "errors.json").read_text())["errors"]
+    assert "dipole RMSE (10⁻³ e·Å)" in errors
+    outcome = CliRunner().invoke(app, ["info", str(result.model_file)])
+    assert "(e²·Å²/eV)" in outcome.output
+    frames = read_frames(labelled, LabelConfig.parse(KEYS))
+    comparison = evaluate(loaded.potential, frames).comparisons["polarizability"]
+    assert comparison.reference.shape == (12, 3, 3)
+    assert comparison.spread == pytest.approx(np.sqrt(comparison.reference.var(axis=0).mean()))
+
+
+def test_golden_readouts_are_asked_again(tmp_path):
+    """Weights of a read-out do not move the energy, and are checked all the same."""
+    potential = make_potential()
+    save_model(tmp_path / "m.safetensors", potential, ModelCard(name="m"))
+    loaded = load_model(tmp_path / "m.safetensors")
+    golden = loaded.header.golden
+    loaded.potential.double().readouts["dipole"].tensor.last.weights["1o"].data *= 1.001
+    from ase_equivariant.io.golden import GoldenMismatchError, check_golden
+
+    with pytest.raises(GoldenMismatchError, match="dipole"):
+        check_golden(loaded.potential, golden)
+    assert issubclass(ModelFileError, ValueError)
+
+
+@pytest.mark.parametrize("fast", [None, False])
+def test_calculator(fast):
+    potential = make_potential()
+    atoms = water(1)
+    atoms.calc = EquivariantCalculator(potential, fast=fast)
+    expected = potential(atoms_to_graph(atoms, potential.cutoff), born_charges=True)
+    atoms.get_forces()
+    np.testing.assert_allclose(atoms.get_dipole_moment(), expected["dipole"][0].numpy(), atol=1e-12)
+    np.testing.assert_allclose(atoms.get_charges(), expected["charges"].numpy(), atol=1e-12)
+    alpha = atoms.calc.get_property("polarizability", atoms)
+    assert alpha.shape == (3, 3)
+    np.testing.assert_allclose(alpha, expected["polarizability"][0].numpy(), atol=1e-12)
+    assert "born_effective_charges" not in atoms.calc.results
+    born = atoms.calc.get_property("born_effective_charges", atoms)
+    np.testing.assert_allclose(born, expected["born_effective_charges"].numpy(), atol=1e-12)
+    atoms.set_cell([8.0, 8.0, 8.0])
+    atoms.pbc = True
+    with pytest.raises(PropertyNotImplementedError, match="choice of the cell"):
+        atoms.get_dipole_moment()
+    assert atoms.calc.get_property("born_effective_charges", atoms).shape == (3, 3, 3)
+    plain = Atoms("H", calculator=EquivariantCalculator(make_potential(readouts=[])))
+    with pytest.raises(PropertyNotImplementedError):
+        plain.get_dipole_moment()
+
+
+def test_loss_names_what_the_model_predicts(labelled, tmp_path):
+    with pytest.raises(ConfigError, match="'quadrupole'"):
+        config(labelled, tmp_path, loss={"readouts": {"quadrupole": {"weight": 1.0}}})
+
+
+def test_labels_must_be_there(labelled, tmp_path):
+    data = {"train": str(labelled), "validation": 2, **{k: v for k, v in KEYS.items() if k != "dipole_key"}}
+    with pytest.raises(DataError, match=r"data\.dipole_key"):
+        train(config(labelled, tmp_path / "run", data=data), quiet=True)
+
+
+def test_fingerprint_of_runs_without_readouts_has_no_trace_of_them():
+    plain = TrainConfig.parse({"data": {"train": "x.xyz"}, "model": {"architecture": NETWORK}})
+    assert "readout" not in plain.fingerprint().replace("readout_hidden", "")
+    assert "dipole" not in plain.fingerprint()
