@@ -95,7 +95,7 @@ def test_nested_key_hints_come_from_the_nested_configuration():
 
 
 def test_far_off_key_lists_the_valid_ones():
-    with pytest.raises(ConfigError, match="qqq: unknown key; valid keys are architecture, readout_hidden, readouts, zbl"):
+    with pytest.raises(ConfigError, match="qqq: unknown key; valid keys are architecture, readout_hidden, readouts"):
         PotentialConfig.parse({"architecture": GOOD, "qqq": 1})
 
 

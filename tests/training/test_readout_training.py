@@ -182,6 +182,28 @@ def test_training_evaluation_files(labelled, tmp_path):
     assert comparison.spread == pytest.approx(np.sqrt(comparison.reference.var(axis=0).mean()))
 
 
+def test_fine_tuning_takes_read_outs_over(labelled, tmp_path):
+    """From a model file, with its scales and, where frozen, its weights; replayed structures get labels of it."""
+    parent = make_potential(seed=7)
+    parent.readouts["dipole"].scaling.set(scale=[0.3, 0.4])
+    save_model(tmp_path / "m.safetensors", parent, ModelCard(name="m"))
+    settings = TrainConfig.parse({
+        "init": str(tmp_path / "m.safetensors"),
+        "finetune": {"freeze": ["readouts"], "replay": {"files": str(labelled), "labelled_by": "init", **KEYS}},
+        "data": {"train": str(labelled), "validation": 2, **KEYS},
+        "loss": {"forces": {"weight": 0.0}},
+        "run": {"folder": str(tmp_path / "tuned"), "max_epochs": 1, "batch_size": 4, "threads": 1, "dtype": "float64"},
+    })  # fmt: skip
+    tuned = load_model(train(settings, quiet=True).model_file).potential
+    found, kept = tuned.state_dict(), parent.state_dict()
+    assert found["readouts.dipole.scaling.scale"].tolist() == [0.3, 0.4]
+    assert any(name.startswith("readouts.") for name in kept)
+    for name, weights in kept.items():
+        if name.startswith("readouts."):
+            assert torch.equal(found[name], weights)
+    assert not torch.equal(found["network.embedding"], kept["network.embedding"])
+
+
 def test_golden_readouts_are_asked_again(tmp_path):
     """Weights of a read-out do not move the energy, and are checked all the same."""
     potential = make_potential()
