@@ -34,7 +34,7 @@ _ADDED_LABELS = {**{key: LabelConfig.model_fields[key].default for key in ADDED_
 _ADDED: dict[str, dict[str, Any]] = {
     "model": {"readouts": []},
     "loss": {"readouts": {}},
-    "data": _ADDED_LABELS,
+    "data": {**_ADDED_LABELS, "from_each_file": False},
     "replay": _ADDED_LABELS,
 }
 
@@ -50,6 +50,8 @@ class DataConfig(LabelConfig):
         Files, or how many (or what fraction) of the structures in ``train``, drawn with ``split_seed``.
     num_train : int or None
         At most this many structures for training, drawn with ``split_seed``.
+    from_each_file : bool
+        Whether these numbers and fractions are of each of the ``train`` files, not of all together.
     train_indices, validation_indices, test_indices : tuple of int or None
         Explicit positions in the ``train`` files, instead of a draw.
     test_where : dict or None
@@ -68,6 +70,7 @@ class DataConfig(LabelConfig):
     validation: Files | Count | Fraction = 0.1
     test: Files | Count | Fraction | None = None
     num_train: Count | None = None
+    from_each_file: bool = False
     train_indices: tuple[int, ...] | None = None
     validation_indices: tuple[int, ...] | None = None
     test_indices: tuple[int, ...] | None = None

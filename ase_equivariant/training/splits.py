@@ -37,14 +37,17 @@ def make_splits(config: DataConfig) -> Splits:
         If files cannot be read or hold too few structures.
     """
     labels = config.label_config()
-    frames = read_frames(config.train, labels)
+    files = [config.train] if isinstance(config.train, str) else config.train
+    by_file = [read_frames(path, labels) for path in files]
+    frames = [frame for found in by_file for frame in found]
     lone = [k for k, frame in enumerate(frames) if frame.is_isolated_atom and config.references == "isolated_atoms"]
     isolated = [frames[k] for k in lone]
     if config.isolated_atoms is not None:
         isolated += read_frames(config.isolated_atoms, labels)
     if config.test_where is not None:
         config = config.model_copy(update={"test_indices": _matching(frames, config.test_where)})
-    indices = _divide(config, len(frames), set(lone))
+    sizes = [len(found) for found in by_file] if config.from_each_file else [len(frames)]
+    indices = _divide(config, sizes, set(lone))
     parts = {name: [frames[k] for k in chosen] for name, chosen in indices.items()}
     for name in ("validation", "test"):
         files = getattr(config, name)
@@ -69,7 +72,9 @@ def _matching(frames: list[Frame], where: dict[str, str]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _divide(config: DataConfig, total: int, excluded: set[int]) -> dict[str, list[int]]:
+def _divide(config: DataConfig, sizes: list[int], excluded: set[int]) -> dict[str, list[int]]:
+    """Positions of each part; the draw is made in each of the groups of so many structures by itself."""
+    total = sum(sizes)
     taken = {
         name: list(indices)
         for name in ("train", "validation", "test")
@@ -81,20 +86,32 @@ def _divide(config: DataConfig, total: int, excluded: set[int]) -> dict[str, lis
                 f"data.{name}_indices holds {max(indices)}, but the files have {total} structures (0 to {total - 1})"
             )
     used = excluded.union(*taken.values())
-    pool = [k for k in range(total) if k not in used]
-    order = [pool[k] for k in np.random.default_rng(config.split_seed).permutation(len(pool))]
+    draw = np.random.default_rng(config.split_seed)
+    drawn: dict[str, list[int]] = {}
+    for end, size in zip(np.cumsum(sizes).tolist(), sizes, strict=True):
+        pool = [k for k in range(end - size, end) if k not in used]
+        order = [pool[k] for k in draw.permutation(len(pool))]
+        for name, chosen in _draw(config, order, size, set(taken)).items():
+            drawn.setdefault(name, []).extend(chosen)
+    taken.update(drawn)
+    if not taken["train"]:
+        raise DataError(f"no structures are left for training: the files have {total}")
+    return taken
+
+
+def _draw(config: DataConfig, order: list[int], size: int, taken: set[str]) -> dict[str, list[int]]:
+    """Divide one group, of ``size`` before indices were taken out, in the given order."""
+    parts = {}
     for name in ("test", "validation"):
         wanted: Any = getattr(config, name)
         if name in taken or not isinstance(wanted, int | float):
             continue
-        count = max(1, round(wanted * total)) if isinstance(wanted, float) else wanted
+        count = max(1, round(wanted * size)) if isinstance(wanted, float) else wanted
         if count > len(order):
             raise DataError(f"data.{name} = {wanted} asks for {count} structures, {len(order)} are left")
-        taken[name], order = sorted(order[:count]), order[count:]
+        parts[name], order = sorted(order[:count]), order[count:]
     if "train" not in taken:
         if config.num_train is not None and config.num_train > len(order):
             raise DataError(f"data.num_train = {config.num_train}, but {len(order)} structures are left for training")
-        taken["train"] = sorted(order[: config.num_train])
-    if not taken["train"]:
-        raise DataError(f"no structures are left for training: the files have {total}")
-    return taken
+        parts["train"] = sorted(order[: config.num_train])
+    return parts

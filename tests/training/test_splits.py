@@ -57,6 +57,19 @@ def test_num_train_is_a_part_of_the_larger_draw(emt_file):
     assert set(few["train"]) < set(many["train"])
 
 
+def test_a_draw_from_each_file(emt_file, tmp_path):
+    other = tmp_path / "other.xyz"
+    write(other, emt_atoms(6, seed=1))
+    config = DataConfig(train=(str(emt_file), str(other)), validation=2, test=0.25, from_each_file=True)
+    indices = make_splits(config).indices
+    counts = {part: (sum(k < 12 for k in found), sum(k >= 12 for k in found)) for part, found in indices.items()}
+    assert counts == {"train": (7, 2), "validation": (2, 2), "test": (3, 2)}
+    assert sorted(k for found in indices.values() for k in found) == list(range(18))
+    assert make_splits(config).indices == indices
+    with pytest.raises(DataError, match="asks for 7 structures, 6 are left"):
+        make_splits(config.model_copy(update={"test": 7}))
+
+
 def test_separate_files(emt_file, tmp_path):
     write(tmp_path / "v.xyz", emt_atoms(3, seed=1))
     splits = make_splits(
