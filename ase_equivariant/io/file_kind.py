@@ -40,7 +40,8 @@ def what_else(path: Path) -> str:
         return "" if zipfile.is_zipfile(path) else "it is truncated, get it anew"
     if start[2:].startswith(_OLD_TORCH):
         return "it is in PyTorch's format before version 1.6, save it anew with a newer one"
-    if start.startswith(b"\x80") and len(start) > 8:  # what is shorter may be the length that safetensors begin with
+    # Up to eight bytes may be the length that safetensors begin with, cut off; a pickle's last byte is a full stop.
+    if start.startswith(b"\x80") and (len(start) > 8 or start.endswith(b".")):
         return "it is a bare pickle"
     return "it is a text file" if _is_text(start) else ""
 
