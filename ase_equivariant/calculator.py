@@ -16,11 +16,13 @@ from torch import Tensor
 
 from ase_equivariant.dispersion import D3Settings, make_d3
 from ase_equivariant.graph.convert import atoms_to_graph, graph_from_edges, with_moments
+from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.graph.neighbors import VerletList
 from ase_equivariant.io.model_file import ModelCard, content_hash, load_model
 from ase_equivariant.io.registry import resolve
 from ase_equivariant.potential.fast_path import FastPath
 from ase_equivariant.potential.potential import Potential, Prediction
+from ase_equivariant.potential.response import hessian, polarizability_derivatives
 from ase_equivariant.potential.verification import Verification
 
 Preset = Literal["md", "relax", "phonon"]
@@ -206,6 +208,40 @@ class EquivariantCalculator(Calculator):
             why = "" if self._fast is None else f" ({self._fast.reason})"
             raise ValueError(f"this calculator evaluates its model eagerly{why}: there is nothing to compare")
         return self._fast.check(atoms_to_graph(structure, self.cutoff), max_atoms)
+
+    def get_hessian(self, atoms: Atoms | None = None) -> np.ndarray:
+        """Second derivatives of the energy by the positions, (3 N, 3 N) eV/Å², of a crystal at the Γ point.
+
+        By automatic differentiation in the calculator's dtype, which is to be float64 for frequencies; rows and
+        columns are x, y, z of atom 0, then of atom 1 …, as :meth:`ase.vibrations.VibrationsData.from_2d` takes them.
+
+        Raises
+        ------
+        PropertyNotImplementedError
+            With dispersion, of which there are no second derivatives.
+        """
+        if self.dispersion is not None:
+            raise PropertyNotImplementedError(
+                "there are no analytic second derivatives of D3: use a calculator without dispersion, or finite "
+                "differences (ase.vibrations.Vibrations)"
+            )
+        return hessian(self.potential, self._graph_of(atoms)).cpu().numpy()
+
+    def get_polarizability_derivatives(self, atoms: Atoms | None = None) -> np.ndarray:
+        """``dα_ab/dr_ic``, (3, 3, N, 3) e²·Å/eV, of a model that predicts a polarizability.
+
+        Raises
+        ------
+        ValueError
+            If it does not.
+        """
+        return polarizability_derivatives(self.potential, self._graph_of(atoms)).cpu().numpy()
+
+    def _graph_of(self, atoms: Atoms | None) -> AtomicGraph:
+        structure = self.atoms if atoms is None else atoms
+        if structure is None:
+            raise ValueError("there is no structure yet: give one")
+        return atoms_to_graph(structure, self.cutoff, device=self.potential.device)
 
     def calculate(
         self,

@@ -40,7 +40,7 @@ def analyse(
     """Distances, vibrations and diffusion along a trajectory; those asked for, or distances and vibrations."""
     if not (rdf or vdos or diffuse):
         rdf = vdos = True
-    frames = _read_frames(trajectory)
+    frames = read_frames(trajectory)
     files = result_files(output_dir, trajectory.name.split(".")[0], "analysis", overwrite)
     if discard_ps > 0:
         frames = frames[round(1000 * discard_ps / interval_fs(frames, frame_fs)) :]
@@ -67,7 +67,14 @@ def analyse(
     write_results(files, found, figure)
 
 
-def _read_frames(path: Path) -> list[Atoms]:
+def read_frames(path: Path) -> list[Atoms]:
+    """Frames of a trajectory.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or ASE cannot read it.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:

@@ -19,10 +19,11 @@ from ase_equivariant.cli.md import md
 from ase_equivariant.cli.models import models
 from ase_equivariant.cli.phonons import phonons
 from ase_equivariant.cli.relax import relax
+from ase_equivariant.cli.spectrum import spectrum
 from ase_equivariant.cli.torsion import torsion
 from ase_equivariant.cli.train import train
 
-COMMANDS = (train, evaluate, md, relax, analyse, elastic, phonons, torsion, info)
+COMMANDS = (train, evaluate, md, relax, analyse, elastic, phonons, torsion, spectrum, info)
 
 app = typer.Typer(
     name="ase-equivariant",

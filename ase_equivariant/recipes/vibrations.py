@@ -97,13 +97,7 @@ def vibrational_spectrum(
     """
     check_frames(frames, 2)
     step = interval_fs(frames, interval)
-    # A Hann window that ends at lag T has a transform with full width at half maximum 1/T.
-    lags = round(1000 / (resolution_THz * step)) if resolution_THz > 0 else 0
-    if not 2 <= lags <= len(frames):
-        raise ValueError(
-            f"a resolution of {resolution_THz} THz needs {1 / max(resolution_THz, 1e-9):.3g} ps of trajectory, these "
-            f"{len(frames)} frames are {len(frames) * step / 1000:.3g} ps: give more frames or a coarser resolution"
-        )
+    lags = lags_for(resolution_THz, step, len(frames))
     speed = velocities(frames)
     masses = frames[0].get_masses()
     if remove_drift and len(masses) > 1:
@@ -116,14 +110,37 @@ def vibrational_spectrum(
     start = sum(correlation[0] for correlation in correlations.values())
     if not start > 0:
         raise ValueError("nothing moves in these frames: there are no vibrations")
-    window = np.cos(np.pi * np.arange(lags) / (2 * lags)) ** 2
-    partials = {symbol: _cosine_transform(window * c / start, step) for symbol, c in correlations.items()}
+    partials = {symbol: cosine_transform(c / start, step) for symbol, c in correlations.items()}
     frequency = np.linspace(0, 500 / step, len(next(iter(partials.values()))))
     return VibrationalSpectrum(frequency, sum(partials.values(), np.zeros(len(frequency))), partials, resolution_THz)
 
 
-def _cosine_transform(correlation: np.ndarray, step: float) -> np.ndarray:
-    """4 ∫ C cos(2πνt) dt over lags from 0, in 1/THz, with zeros behind for a smooth curve."""
-    size = 2 * next_fast_len(2 * len(correlation), real=True)
-    spectrum = 2 * rfft(correlation, size).real - correlation[0]
-    return spectrum * 2 * step / 1000
+def lags_for(resolution_THz: float, step_fs: float, num_frames: int) -> int:
+    """Lags of a correlation that give peaks of this width.
+
+    Raises
+    ------
+    ValueError
+        If there are too few frames for it.
+    """
+    # A Hann window that ends at lag T has a transform with full width at half maximum 1/T.
+    lags = round(1000 / (resolution_THz * step_fs)) if resolution_THz > 0 else 0
+    if not 2 <= lags <= num_frames:
+        raise ValueError(
+            f"a resolution of {resolution_THz:g} THz ({resolution_THz * PER_CM_PER_THZ:g}/cm) needs "
+            f"{1 / max(resolution_THz, 1e-9):.3g} ps of trajectory, these {num_frames} frames are "
+            f"{num_frames * step_fs / 1000:.3g} ps: give more frames or a coarser resolution"
+        )
+    return lags
+
+
+def cosine_transform(correlation: np.ndarray, step_fs: float) -> np.ndarray:
+    """``4 ∫ C(t) cos(2πνt) dt`` over lags from 0, in C's unit by THz, at equal steps of ν from 0 to 500/step THz.
+
+    C is cut off by a Hann window, with zeros behind for a smooth curve.
+    """
+    lags = len(correlation)
+    windowed = correlation * np.cos(np.pi * np.arange(lags) / (2 * lags)) ** 2
+    size = 2 * next_fast_len(2 * lags, real=True)
+    spectrum = 2 * rfft(windowed, size).real - windowed[0]
+    return spectrum * 2 * step_fs / 1000

@@ -1,0 +1,120 @@
+"""``ase-equivariant spectrum``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from ase import Atoms
+from matplotlib.axes import Axes
+
+from ase_equivariant.calculator import EquivariantCalculator
+from ase_equivariant.cli.analyse import read_frames
+from ase_equivariant.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    FileArgument,
+    ModelArgument,
+    OutputOption,
+    OverwriteOption,
+    console,
+    number_table,
+    read_structure,
+)
+from ase_equivariant.cli.results import result_files, write_results
+from ase_equivariant.plotting.figure import new_figure
+from ase_equivariant.plotting.spectra import plot_dynamic, plot_harmonic
+from ase_equivariant.recipes.dynamic_spectra import DynamicSpectrum, dynamic_spectrum
+from ase_equivariant.recipes.frames import interval_fs
+from ase_equivariant.recipes.relax import relax
+from ase_equivariant.recipes.spectra import HarmonicSpectrum, harmonic_spectrum
+
+Panel = Callable[[Axes], Axes]
+
+
+def spectrum(
+    model: ModelArgument,
+    file: FileArgument,
+    trajectory: Annotated[
+        Path | None,
+        typer.Option(help="Frames of the molecule, 1 fs apart or so: spectra of its motion too.", show_default=False),
+    ] = None,
+    discard_ps: Annotated[float, typer.Option(help="Left out at the beginning of the trajectory, ps.")] = 0.0,
+    frame_fs: Annotated[float | None, typer.Option(help="Time between frames, fs, if the file does not say.")] = None,
+    resolution: Annotated[float, typer.Option(help="Width of bands, 1/cm.")] = 20.0,
+    fmax: Annotated[float, typer.Option(help="eV/Å, largest force after relaxation.")] = 1e-4,
+    output_dir: OutputOption = Path("."),
+    overwrite: OverwriteOption = False,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = None,
+) -> None:
+    """Infrared and Raman spectra of a molecule: harmonic, and with --trajectory from molecular dynamics.
+
+    Trajectories are those of `ase-equivariant md ... --interval 2`. Intensities are in km/mol (IR) and Å⁴/amu (Raman).
+    """
+    name, atoms = read_structure(file)
+    files = result_files(output_dir, name, "spectrum", overwrite)
+    frames = None if trajectory is None else _frames(trajectory, discard_ps, frame_fs)
+    atoms.calc = calc = EquivariantCalculator(model, device=device, dtype=dtype, preset="phonon")
+    with console.status("relaxing"):
+        relax(atoms, fmax=fmax)
+    harmonic = harmonic_spectrum(atoms)
+    _print_modes(harmonic)
+    found: dict[str, Any] = {"model": model, "structure": file, "harmonic": harmonic}
+    rows = [_harmonic_panels(harmonic, resolution)]
+    if frames is not None:
+        with console.status(f"{len(frames)} frames"):
+            found["dynamic"] = dynamic = dynamic_spectrum(frames, calc, frame_fs, resolution)
+        console.print(f"trajectory of {len(frames)} frames: vibrations at {dynamic.temperature_K:.0f} K")
+        rows.append(_dynamic_panels(dynamic))
+    figure = new_figure(6.4 * len(rows[0]), 3.4 * len(rows))
+    for axes, panels in zip(figure.subplots(len(rows), len(rows[0]), squeeze=False), rows, strict=True):
+        for ax, draw in zip(axes, panels, strict=True):
+            draw(ax)
+    write_results(files, found, figure)
+
+
+def _frames(trajectory: Path, discard_ps: float, frame_fs: float | None) -> list[Atoms]:
+    frames = read_frames(trajectory)
+    return frames[round(1000 * discard_ps / interval_fs(frames, frame_fs)) :] if discard_ps > 0 else frames
+
+
+def _harmonic_panels(found: HarmonicSpectrum, width: float) -> list[Panel]:
+    frequencies = found.modes.frequencies_per_cm
+    kinds = ((found.ir_km_per_mol, "IR absorption (km/mol)"), (found.raman_A4_per_amu, "Raman activity (Å⁴/amu)"))
+    return [
+        lambda ax, values=values, label=label: plot_harmonic(frequencies, values, ax, label, width)  # type: ignore[misc]
+        for values, label in kinds
+        if values is not None
+    ]
+
+
+def _dynamic_panels(found: DynamicSpectrum) -> list[Panel]:
+    kinds = ((found.ir_km_cm_per_mol, "IR absorption (km·cm/mol)"), (found.raman_A4_cm_per_amu, "Raman (Å⁴·cm/amu)"))
+    return [
+        lambda ax, values=values, label=label: plot_dynamic(found, values, ax, label)  # type: ignore[misc]
+        for values, label in kinds
+        if values is not None
+    ]
+
+
+def _print_modes(found: HarmonicSpectrum) -> None:
+    columns = {
+        "wave number (1/cm)": (found.modes.frequencies_per_cm, ".1f"),
+        "IR (km/mol)": (found.ir_km_per_mol, ".2f"),
+        "Raman (Å⁴/amu)": (found.raman_A4_per_amu, ".2f"),
+        "depolarization": (found.depolarization, ".3f"),
+    }
+    shown = {title: (values, form) for title, (values, form) in columns.items() if values is not None}
+    modes = range(len(found.modes.frequencies_per_cm))
+    rows = [tuple(_text(values[k], form) for values, form in shown.values()) for k in modes]
+    console.print(number_table(tuple(shown), rows))
+    if (found.modes.frequencies_per_cm < 0).any():
+        console.print("negative wave numbers are imaginary: this is no minimum")
+
+
+def _text(value: float, form: str) -> str:
+    return "–" if np.isnan(value) else format(value, form)

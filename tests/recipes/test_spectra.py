@@ -1,0 +1,179 @@
+"""Intensities of diatomic molecules, for which formulae are in textbooks; spectra of motion that is known."""
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import molecule
+
+from ase_equivariant import EquivariantCalculator
+from ase_equivariant.recipes.dynamic_spectra import dynamic_spectrum, slope_density, vibrational_temperature_K
+from ase_equivariant.recipes.normal_modes import normal_modes, rigid_motions
+from ase_equivariant.recipes.relax import relax
+from ase_equivariant.recipes.spectra import (
+    ANGSTROM3,
+    KM_PER_MOL,
+    HarmonicSpectrum,
+    harmonic_spectrum,
+    ir_intensities,
+    raman_activities,
+)
+from ase_equivariant.recipes.vibrations import PER_CM_PER_THZ
+
+SPRING, CHARGE = 60.0, 0.4  # eV/Å², dμ/dr in e
+AXIS = np.array([2.0, -1.0, 2.0]) / 3
+
+
+class Spring:
+    """Forces of a relaxed molecule, for what only asks whether it is one."""
+
+    def get_forces(self, atoms=None):
+        return np.zeros((len(atoms), 3))
+
+
+def diatomic(spring=SPRING):
+    atoms = Atoms("HF", positions=[[0.3, 0.2, 0.1], 0.92 * AXIS + [0.3, 0.2, 0.1]])
+    atoms.calc = Spring()
+    block = spring * np.outer(AXIS, AXIS)
+    return atoms, np.block([[block, -block], [-block, block]])
+
+
+def reduced_mass(atoms):
+    first, second = atoms.get_masses()
+    return first * second / (first + second)
+
+
+def test_frequency_of_a_diatomic():
+    atoms, hessian = diatomic()
+    modes = normal_modes(atoms, hessian)
+    # 1302.79 is √(N/m per mdyn/Å·amu) in 1/cm, as force constants are given in textbooks (mdyn/Å is 6.2415 eV/Å²).
+    expected = 1302.79 * np.sqrt(SPRING / 6.241509 / reduced_mass(atoms))
+    np.testing.assert_allclose(modes.frequencies_per_cm, [expected], rtol=1e-5)
+    assert modes.zero_point_eV == pytest.approx(expected * 1.239842e-4 / 2, rel=1e-5)
+    assert normal_modes(*diatomic(-SPRING)).frequencies_per_cm == pytest.approx([-expected], rel=1e-5)
+
+
+def test_ir_intensity_of_a_diatomic():
+    """42.2561 km/mol for 1 (D/Å)²/amu, as programs of quantum chemistry have it."""
+    atoms, hessian = diatomic()
+    born = CHARGE * np.stack([-np.outer(AXIS, AXIS), np.outer(AXIS, AXIS)])
+    found = ir_intensities(normal_modes(atoms, hessian), born)
+    np.testing.assert_allclose(found, 42.2561 * (CHARGE * 4.80320) ** 2 / reduced_mass(atoms), rtol=1e-5)
+    assert pytest.approx(974.86, rel=1e-4) == KM_PER_MOL
+
+
+def test_raman_activity_of_a_diatomic():
+    """dα/dr of 1.3 Å² along the axis and 0.2 Å² across it."""
+    atoms, hessian = diatomic()
+    along, across = 1.3, 0.2
+    slope = (along * np.outer(AXIS, AXIS) + across * (np.eye(3) - np.outer(AXIS, AXIS))) / ANGSTROM3
+    derivatives = np.stack([-slope[:, :, None] * AXIS, slope[:, :, None] * AXIS], axis=2)
+    activity, ratio = raman_activities(normal_modes(atoms, hessian), derivatives)
+    mean, anisotropy = (along + 2 * across) / 3, along - across
+    np.testing.assert_allclose(activity, (45 * mean**2 + 7 * anisotropy**2) / reduced_mass(atoms), rtol=1e-10)
+    np.testing.assert_allclose(ratio, 3 * anisotropy**2 / (45 * mean**2 + 4 * anisotropy**2), rtol=1e-10)
+    _, of_a_vector = raman_activities(normal_modes(atoms, hessian), 0 * derivatives)
+    assert np.isnan(of_a_vector).all()
+
+
+@pytest.mark.parametrize(("name", "rigid"), [("H2O", 6), ("CO2", 5), ("C2H2", 5), ("CH4", 6)])
+def test_rigid_motions(name, rigid):
+    atoms = molecule(name)
+    atoms.rotate(33, (1, 2, 3))
+    found = rigid_motions(atoms.positions, atoms.get_masses())
+    assert found.shape == (3 * len(atoms), rigid)
+    np.testing.assert_allclose(found.T @ found, np.eye(rigid), atol=1e-12)
+    atoms.rotate(1e-4, "y", center="COM")
+    moved = np.sqrt(np.repeat(atoms.get_masses(), 3)) * (atoms.positions - molecule_like(atoms)).ravel()
+    assert np.linalg.norm(moved - found @ (found.T @ moved)) < 1e-5 * np.linalg.norm(moved)
+
+
+def molecule_like(turned):
+    """Where the atoms were before the small turn."""
+    before = turned.copy()
+    before.rotate(-1e-4, "y", center="COM")
+    return before.positions
+
+
+def test_area_of_a_band_is_the_squared_slope():
+    slope, temperature, step, terahertz = 3.3, 250.0, 0.7, 63.0
+    time = step * np.arange(30_000)
+    angular = 2 * np.pi * terahertz / 1000
+    amplitude = np.sqrt(2 * units.kB * temperature) / (angular / units.fs)  # ⟨Q̇²⟩ = k_B T
+    signal = slope * amplitude * np.cos(angular * time + 0.3)
+    density = slope_density(signal[:, None], step, temperature, 3000)[0]
+    wave_numbers = np.linspace(0, 500 / step * PER_CM_PER_THZ, len(density))
+    assert np.trapezoid(density, wave_numbers) == pytest.approx(slope**2, rel=2e-3)
+    assert wave_numbers[density.argmax()] == pytest.approx(terahertz * PER_CM_PER_THZ, abs=2)
+
+
+def moving(temperature=300.0, frames=4000, step=0.5):
+    """A stretching, turning and drifting HF with momenta, of a known vibrational temperature."""
+    atoms, _ = diatomic()
+    mass, (first, second) = reduced_mass(atoms), atoms.get_masses()
+    angular = np.sqrt(SPRING / mass)
+    amplitude = np.sqrt(2 * units.kB * temperature / mass) / angular
+    result = []
+    for t in step * np.arange(frames):
+        phase, turn = angular * t * units.fs, 0.01 * t
+        axis = np.array([np.cos(turn), np.sin(turn), 0.0])
+        across = np.array([-np.sin(turn), np.cos(turn), 0.0])
+        length, speed = 0.92 + amplitude * np.cos(phase), -amplitude * angular * np.sin(phase)
+        frame = Atoms("HF", positions=[-second * length * axis, first * length * axis] / (first + second))
+        rate = speed * axis + 0.01 / units.fs * length * across
+        frame.set_velocities(np.outer([-second, first], rate) / (first + second) + [0.02, 0.0, 0.0])
+        frame.info["time_fs"] = t
+        result.append(frame)
+    return result
+
+
+def test_temperature_is_that_of_vibrations():
+    assert vibrational_temperature_K(moving(300.0)) == pytest.approx(300.0, rel=5e-3)
+    resting = moving(frames=3)
+    for frame in resting:
+        frame.set_velocities(np.full((2, 3), 0.01))
+    with pytest.raises(ValueError, match="nothing vibrates"):
+        vibrational_temperature_K(resting)
+
+
+def test_what_has_no_spectrum_is_refused():
+    atoms, hessian = diatomic()
+    crystal = Atoms("HF", positions=atoms.positions, cell=[4, 4, 4], pbc=True)
+    with pytest.raises(ValueError, match="HF is periodic"):
+        normal_modes(crystal, hessian)
+    with pytest.raises(ValueError, match="a single atom"):
+        normal_modes(atoms[:1], hessian[:3, :3])
+    ethanol = molecule("CH3CH2OH")
+    ethanol.calc = EquivariantCalculator("ethanol")
+    with pytest.raises(ValueError, match="ethanol predicts neither dipole nor polarizability"):
+        harmonic_spectrum(ethanol)
+    with pytest.raises(ValueError, match="ethanol predicts neither"):
+        dynamic_spectrum(moving(frames=5), ethanol.calc)
+    with pytest.raises(ValueError, match=r"the largest force is .* relax the molecule first"):
+        normal_modes(ethanol)
+    with pytest.raises(ValueError, match=r"atoms\.calc is Spring"):
+        normal_modes(atoms)
+
+
+def finite_differences(atoms, step=2e-3):
+    """Hessian from forces, without what the model's second derivatives are made by."""
+    rows = []
+    for k in range(3 * len(atoms)):
+        sides = []
+        for sign in (1, -1):
+            moved = atoms.copy()
+            moved.calc = atoms.calc
+            moved.positions.reshape(-1)[k] += sign * step
+            sides.append(moved.get_forces().ravel())
+        rows.append((sides[1] - sides[0]) / (2 * step))
+    return (np.array(rows) + np.array(rows).T) / 2
+
+
+def test_frequencies_of_ethanol_are_those_of_finite_differences(check):
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = EquivariantCalculator("rmd17-ethanol", fast=False)
+    relax(atoms, fmax=1e-3)
+    found, expected = normal_modes(atoms), normal_modes(atoms, finite_differences(atoms))
+    assert len(found.frequencies_per_cm) == 21
+    worst = np.abs(found.frequencies_per_cm - expected.frequencies_per_cm).max()
+    check("harmonic frequencies equal to finite differences (1/cm)", worst, 0.1)
+    assert isinstance(HarmonicSpectrum(found, None, None, None).modes.zero_point_eV, float)
