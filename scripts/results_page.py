@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+import evaluate_readouts as readouts
 from ase.units import GPa
 
 from ase_equivariant import load_model
@@ -15,8 +16,8 @@ from ase_equivariant import load_model
 def row(path: Path, published: list[str], error: str, energy: str, unit: str) -> str:
     loaded = load_model(path)
     card, size = loaded.card, sum(p.numel() for p in loaded.potential.parameters())
-    errors = [card.errors[f"test {key} {error} ({u})"] for key, u in ((energy, unit), ("forces", "meV/Å"))]
-    cells = [path.stem, " / ".join(f"{value:.2f}" for value in errors), *published, size]
+    errors = [card.errors.get(f"test {key} {error} ({u})") for key, u in ((energy, unit), ("forces", "meV/Å"))]
+    cells = [path.stem, " / ".join(f"{value:.2f}" if value else "–" for value in errors), *published, size]
     cells += [f"{path.stat().st_size / 1e6:.2f}", card.training["hours"]]
     speed = card.training.get("speed", {"microseconds_per_atom": "–", "structure": "not measured"})
     return f"| {' | '.join(map(str, cells))} | {speed['microseconds_per_atom']} ({speed['structure']}) |\n"
@@ -46,14 +47,13 @@ def main() -> None:
     groups = {kind: [path for path in files if path.stem.startswith(f"{kind}-")] for kind in ("md17", "rmd17")}
     groups["flexible"] = [path for path in files if path.stem in published["flexible"]["errors"]]
     page = {kind: table(models, published[kind]) for kind, models in groups.items()}
-    others = set(files).difference(*groups.values())
-    page["others"] = table(sorted(others), {}, "energy_per_atom", "meV/atom")
+    page["others"] = table(sorted(set(files).difference(*groups.values())), {}, "energy_per_atom", "meV/atom")
     page["universal"] = universal(results, published["universal"])
     page |= {f"{kind}_source": published[kind]["source"] for kind in groups}
     page["sources"] = "; ".join(dict.fromkeys(known["source"] for known in published["universal"].values()))
     page["cards"] = ", ".join(f"[{path.stem}]({path.stem}.md)" for path in files)
-    template = (folder / "README.in.md").read_text("utf-8")
-    (folder / "README.md").write_text(template.format(**page), "utf-8")
+    page["readouts"] = readouts.table(sorted(folder.glob("*-readouts.json")))
+    (folder / "README.md").write_text((folder / "README.in.md").read_text("utf-8").format(**page), "utf-8")
 
 
 if __name__ == "__main__":

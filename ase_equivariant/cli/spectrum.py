@@ -27,20 +27,29 @@ from ase_equivariant.cli.common import (
 from ase_equivariant.cli.results import result_files, write_results
 from ase_equivariant.plotting.figure import new_figure
 from ase_equivariant.plotting.spectra import plot_dynamic, plot_harmonic
+from ase_equivariant.recipes.checks import sample
 from ase_equivariant.recipes.dynamic_spectra import DynamicSpectrum, dynamic_spectrum
+from ase_equivariant.recipes.ensembles import MDSettings
 from ase_equivariant.recipes.frames import interval_fs
 from ase_equivariant.recipes.relax import relax
 from ase_equivariant.recipes.spectra import HarmonicSpectrum, harmonic_spectrum
 
+_SETTLING_PS = 2.0
 Panel = Callable[[Axes], Axes]
 
 
 def spectrum(
     model: ModelArgument,
     file: FileArgument,
+    time_ps: Annotated[
+        float | None,
+        typer.Option(help="Spectra of the moving molecule, too: ps of Langevin dynamics.", show_default=False),
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="Of the dynamics, K.")] = 300.0,
+    seed: Annotated[int, typer.Option(help="Of the dynamics.")] = 0,
     trajectory: Annotated[
         Path | None,
-        typer.Option(help="Frames of the molecule, 1 fs apart or so: spectra of its motion too.", show_default=False),
+        typer.Option(help="Frames to take instead, 2 fs apart at most, with momenta.", show_default=False),
     ] = None,
     discard_ps: Annotated[float, typer.Option(help="Left out at the beginning of the trajectory, ps.")] = 0.0,
     frame_fs: Annotated[float | None, typer.Option(help="Time between frames, fs, if the file does not say.")] = None,
@@ -51,10 +60,12 @@ def spectrum(
     device: DeviceOption = "cpu",
     dtype: DtypeOption = None,
 ) -> None:
-    """Infrared and Raman spectra of a molecule: harmonic, and with --trajectory from molecular dynamics.
+    """Infrared and Raman spectra of a molecule: harmonic, and with --time-ps or --trajectory from molecular dynamics.
 
-    Trajectories are those of `ase-equivariant md ... --interval 2`. Intensities are in km/mol (IR) and Å⁴/amu (Raman).
+    Intensities are in km/mol (IR) and Å⁴/amu (Raman activity).
     """
+    if time_ps is not None and trajectory is not None:
+        raise ValueError("--time-ps and --trajectory are both given: keep one of them")
     name, atoms = read_structure(file)
     files = result_files(output_dir, name, "spectrum", overwrite)
     frames = None if trajectory is None else _frames(trajectory, discard_ps, frame_fs)
@@ -65,6 +76,13 @@ def spectrum(
     _print_modes(harmonic)
     found: dict[str, Any] = {"model": model, "structure": file, "harmonic": harmonic}
     rows = [_harmonic_panels(harmonic, resolution)]
+    if time_ps is not None:
+        moving = atoms.copy()
+        moving.calc = EquivariantCalculator(model, device=device, dtype=dtype, preset="md")
+        # As little friction as keeps the temperature: it widens bands, by 5/cm here.
+        settings = MDSettings(temperature_K=temperature, friction_per_ps=1.0, seed=seed)
+        with console.status(f"{time_ps:g} ps of dynamics"):
+            frames = sample(moving, time_ps, settings, discard_ps=_SETTLING_PS)
     if frames is not None:
         with console.status(f"{len(frames)} frames"):
             found["dynamic"] = dynamic = dynamic_spectrum(frames, calc, frame_fs, resolution)

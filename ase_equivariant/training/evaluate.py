@@ -55,11 +55,13 @@ class Evaluation:
     num_atoms: int
 
     def errors(self) -> dict[str, float]:
-        """MAE and RMSE under names with units (meV, meV/atom, meV/Å, meV/Å³)."""
+        """MAE and RMSE under names with units (meV, meV/atom, meV/Å, meV/Å³), of read-outs the labels' spread, too."""
         result = {}
         for name, comparison in self.comparisons.items():
             result[f"{name} MAE ({unit(name)})"] = 1000 * comparison.mae
             result[f"{name} RMSE ({unit(name)})"] = 1000 * comparison.rmse
+            if not name.startswith(("energy", "forces", "stress")):
+                result[f"{name} standard deviation of labels ({unit(name)})"] = 1000 * comparison.spread
         return result
 
 

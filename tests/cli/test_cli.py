@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from ase.build import molecule
 from ase.io import read, write
@@ -122,6 +123,33 @@ def test_torsion(tmp_path):
     found = json.loads((tmp_path / "CH3CH2OH.torsion.json").read_text())["torsion"]
     assert found["angles_deg"] == [0, 120, 240, 360]
     assert len(read(tmp_path / "CH3CH2OH.torsion.extxyz", ":")) == 4
+
+
+def test_spectrum(tmp_path):
+    where = ("--output-dir", tmp_path)
+    words = ("--time-ps", 0.4, "--resolution", 200, *where)
+    result = run("spectrum", "water-tensors", "molecule:H2O", *words)
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "H2O.spectrum.json").read_text())
+    bend, symmetric, antisymmetric = found["harmonic"]["modes"]["frequencies_per_cm"]
+    assert 1550 < bend < 1750  # CCSD(T): 1649, 3832, 3943
+    assert 3700 < symmetric < antisymmetric < 4100
+    assert np.argmax(found["harmonic"]["raman_A4_per_amu"]) == 1  # the breathing of the molecule
+    np.testing.assert_allclose(found["harmonic"]["depolarization"][2], 0.75, atol=1e-6)  # not totally symmetric
+    moving = found["dynamic"]
+    strongest = moving["wave_number_per_cm"][int(np.argmax(moving["raman_A4_cm_per_amu"]))]
+    assert abs(strongest - symmetric) < 300
+    frames = [molecule("H2O") for _ in range(20)]
+    for k, frame in enumerate(frames):
+        frame.rattle(0.01, seed=k)
+        frame.set_velocities(np.random.default_rng(k).normal(size=(3, 3)) * 0.01)
+    write(tmp_path / "frames.extxyz", frames)
+    given = ("--trajectory", tmp_path / "frames.extxyz", "--discard-ps", 0.004, "--frame-fs", 2, *where, "--overwrite")
+    again = run("spectrum", "water-tensors", "molecule:H2O", *given, "--resolution", 2000)
+    assert again.exit_code == 0, again.output
+    assert "trajectory of 18 frames" in again.output
+    refused = run("spectrum", "ethanol", "molecule:CH3CH2OH", *where)
+    assert "predicts neither dipole nor polarizability" in str(refused.exception)
 
 
 def test_analyse(tmp_path):

@@ -87,7 +87,7 @@ def test_diatomic_molecule_in_a_simulation():
 
 
 def test_what_cannot_be_resolved_is_refused():
-    with pytest.raises(ValueError, match=r"a resolution of 0\.3 THz needs 3\.33 ps"):
+    with pytest.raises(ValueError, match=r"a resolution of 0\.3 THz .* needs 3\.33 ps"):
         vibrational_spectrum(oscillators((31.7,), frames=100))
     with pytest.raises(ValueError, match="nothing moves"):
         vibrational_spectrum(oscillators((31.7,), amplitudes=(0.0,), frames=2000))
