@@ -129,9 +129,12 @@ def _array(values: torch.Tensor) -> np.ndarray:
 
 
 def _compare(potential: Potential | FrozenPotential, batch: Batch) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
-    born = "born_effective_charges" in batch.readouts and "dipole" in getattr(potential, "readouts", ())
-    options = {"born_charges": True} if born else {}
-    prediction = potential(batch.graph, stress=bool(batch.has_stress.any()), **options)
+    stress = bool(batch.has_stress.any())
+    if isinstance(potential, Potential) and "dipole" in potential.readouts:
+        born = "born_effective_charges" in batch.readouts
+        prediction = potential(batch.graph, stress=stress, born_charges=born)
+    else:
+        prediction = potential(batch.graph, stress=stress)
     labelled, atoms = batch.has_energy, batch.num_atoms
     rows = [
         ("energy", batch.energy[labelled], prediction["energy"][labelled]),
@@ -146,6 +149,6 @@ def _compare(potential: Potential | FrozenPotential, batch: Batch) -> list[tuple
         rows.append(("stress", batch.stress[batch.has_stress], prediction["stress"][batch.has_stress]))
     for name, label in batch.readouts.items():
         if name in prediction:
-            found: torch.Tensor = prediction[name]  # type: ignore[literal-required]
+            found: torch.Tensor = prediction[name]
             rows.append((name, shaped_label(name, label.values, found)[label.mask], found[label.mask]))
     return rows
