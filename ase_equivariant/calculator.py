@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -262,22 +262,14 @@ class EquivariantCalculator(Calculator):
         self.results, self.prediction = {}, None  # if this fails, nothing old is left to be taken for the new atoms
         structure = self.atoms
         assert structure is not None
-        edge_index, edge_vectors = self.neighbors.update(structure.positions, structure.cell.array, structure.pbc)
-        _refuse_coinciding_atoms(edge_index, edge_vectors)
-        graph = graph_from_edges(structure, edge_index, edge_vectors, dtype=torch.float64, device=self.potential.device)
-        if self._readouts:
-            graph = with_moments(graph, structure)
-        fast = None if self._fast is None else self._fast.for_graph(graph)
-        born = "born_effective_charges" in properties
         if "dipole" in properties and "dipole" in self._readouts and structure.pbc.any():
             raise PropertyNotImplementedError(
                 "the dipole of a periodic structure is not defined, as it changes with the choice of the cell: "
                 "ask for born_effective_charges, its derivatives, or switch pbc off"
             )
-        self.prediction = prediction = (fast or self.potential)(graph, stress=_has_volume(structure))
-        if born or (fast is not None and self._readouts & set(properties)):
-            others = self.potential(graph, forces=False, born_charges=born)
-            prediction.update(cast(Prediction, {k: v for k, v in others.items() if k not in prediction}))
+        graph = self.graph(structure, self.neighbors)
+        prediction = self.predict([graph], stress=_has_volume(structure), properties=properties)
+        self.prediction = prediction
         results = _to_results(prediction, structure)
         results.update(_readout_results(prediction, self.potential))
         if self.dispersion is not None:
@@ -286,6 +278,40 @@ class EquivariantCalculator(Calculator):
         if broken:
             raise CalculatorError(f"the model gives {' and '.join(broken)} that are not finite for this structure")
         self.results = results
+
+    def graph(self, atoms: Atoms, neighbors: VerletList) -> AtomicGraph:
+        """Graph of a structure for :meth:`predict`, with a neighbour list that the caller keeps for it.
+
+        Raises
+        ------
+        ValueError
+            For positions that are not finite, a cell that makes no sense, two atoms at one point.
+        """
+        edge_index, edge_vectors = neighbors.update(atoms.positions, atoms.cell.array, atoms.pbc)
+        _refuse_coinciding_atoms(edge_index, edge_vectors)
+        graph = graph_from_edges(atoms, edge_index, edge_vectors, dtype=torch.float64, device=self.potential.device)
+        return with_moments(graph, atoms) if self._readouts else graph
+
+    def predict(
+        self, graphs: Sequence[AtomicGraph], *, stress: bool, properties: Collection[str] = ()
+    ) -> Prediction:
+        """The model's prediction for float64 graphs, all in one evaluation, without dispersion.
+
+        Compiled code evaluates where there is any; it is checked as in :meth:`calculate`, on each of the graphs that
+        has a new set of elements. Other read-outs are there if one of them is among ``properties``, or there is no
+        compiled code.
+        """
+        fast = None
+        if self._fast is not None:
+            for graph in graphs:
+                fast = self._fast.for_graph(graph)
+        together = graphs[0] if len(graphs) == 1 else AtomicGraph.collate(graphs)
+        prediction = (fast or self.potential)(together, stress=stress)
+        born = "born_effective_charges" in properties
+        if born or (fast is not None and self._readouts & set(properties)):
+            others = self.potential(together, forces=False, born_charges=born)
+            prediction.update(cast(Prediction, {k: v for k, v in others.items() if k not in prediction}))
+        return prediction
 
 
 def _to_results(prediction: Prediction, atoms: Atoms) -> dict[str, Any]:

@@ -1,0 +1,97 @@
+"""Many structures in one call of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from ase import Atoms
+
+from ase_equivariant.calculator import EquivariantCalculator
+from ase_equivariant.graph.neighbors import VerletList
+from ase_equivariant.potential.potential import Potential, Prediction
+
+
+class BatchEvaluator:
+    """Energies, forces and virials of several structures from one batched graph.
+
+    A neighbour list is kept for every place in the batch: where the same replica comes in the same place again it is
+    reused, where another structure comes it is built anew; either way it is exact.
+
+    Parameters
+    ----------
+    model : str, Path or Potential
+        As for :class:`~ase_equivariant.EquivariantCalculator`.
+    device, dtype, skin, fast, modal
+        Likewise.
+
+    Attributes
+    ----------
+    calculator : EquivariantCalculator
+        Holds the model, its card and its compiled form.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Potential,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: str | torch.dtype | None = None,
+        skin: float = 1.0,
+        fast: bool | None = None,
+        modal: str | None = None,
+    ):
+        self.calculator = EquivariantCalculator(model, device=device, dtype=dtype, skin=skin, fast=fast, modal=modal)
+        self._skin = skin
+        self._neighbors: list[VerletList] = []
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is evaluated."""
+        return self.calculator.potential.device
+
+    def __call__(self, structures: Sequence[Atoms], *, stress: bool = True) -> Prediction:
+        """Predict S structures with N atoms together.
+
+        Parameters
+        ----------
+        structures : sequence of ase.Atoms
+            At least one; positions and cells in Å.
+        stress : bool
+            Whether to compute virials, and stresses of those that have a cell.
+
+        Returns
+        -------
+        Prediction
+            Units and shapes as there, atoms one structure after the other.
+
+        Raises
+        ------
+        ValueError
+            What :class:`~ase_equivariant.EquivariantCalculator` refuses, with the place of the structure in the batch.
+        RuntimeError
+            If energies or forces are not finite.
+        """
+        while len(self._neighbors) < len(structures):
+            self._neighbors.append(VerletList(self.calculator.cutoff, self._skin))
+        graphs = []
+        for place, atoms in enumerate(structures):
+            try:
+                graphs.append(self.calculator.graph(atoms, self._neighbors[place]))
+            except ValueError as error:
+                raise ValueError(f"structure {place} of {len(structures)}: {error}") from None
+        prediction = self.calculator.predict(graphs, stress=stress)
+        _refuse_infinite(prediction, structures)
+        return prediction
+
+
+def _refuse_infinite(prediction: Prediction, structures: Sequence[Atoms]) -> None:
+    finite = torch.isfinite(prediction["energy"]).cpu()
+    atomic = torch.isfinite(prediction["forces"]).all(dim=1).cpu()
+    for place, forces in enumerate(atomic.split([len(atoms) for atoms in structures])):
+        if not (bool(finite[place]) and bool(forces.all())):
+            raise RuntimeError(
+                f"the model gives energy or forces that are not finite for structure {place} of {len(structures)} "
+                f"({structures[place].symbols}): start from a more sensible one, or with a shorter time step"
+            )
