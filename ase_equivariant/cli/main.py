@@ -14,6 +14,7 @@ from ase_equivariant.cli.data import data
 from ase_equivariant.cli.elastic import elastic
 from ase_equivariant.cli.evaluate import evaluate
 from ase_equivariant.cli.info import info
+from ase_equivariant.cli.ipi import ipi
 from ase_equivariant.cli.lammps_plugin import lammps
 from ase_equivariant.cli.md import md
 from ase_equivariant.cli.models import models
@@ -23,7 +24,7 @@ from ase_equivariant.cli.spectrum import spectrum
 from ase_equivariant.cli.torsion import torsion
 from ase_equivariant.cli.train import train
 
-COMMANDS = (train, evaluate, md, relax, analyse, elastic, phonons, torsion, spectrum, info)
+COMMANDS = (train, evaluate, md, relax, analyse, elastic, phonons, torsion, spectrum, ipi, info)
 
 app = typer.Typer(
     name="ase-equivariant",
