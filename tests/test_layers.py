@@ -17,8 +17,8 @@ LAYERS = {
     "cli": 7,
     "__init__": 8,
 }  # fmt: skip
-# kernels speak irreps, both are at the bottom; plots draw what recipes return
-SAME_LAYER = {("kernels", "irreps"), ("ase_plugin", "calculator"), ("plotting", "recipes")}
+# kernels speak irreps, both are at the bottom; plots draw what recipes return; other programs run recipes
+SAME_LAYER = {("kernels", "irreps"), ("ase_plugin", "calculator"), ("plotting", "recipes"), ("engines", "recipes")}
 OPTIONAL = ("torch.utils.tensorboard", "ase_equivariant.training.fit")
 TYPES_ONLY = "TYPE_CHECKING"  # names that a package gives when they are first asked for
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -52,6 +52,36 @@ def read_structure(source: str) -> tuple[str, Atoms]:
     return path.name.split(".")[0], atoms
 
 
+def expand_folders(sources: Sequence[str]) -> list[str]:
+    """The sources with every folder replaced by its files, by name; hidden ones are passed over.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a folder holds no file.
+    """
+    found: list[str] = []
+    for source in sources:
+        if not Path(source).is_dir():
+            found.append(source)
+            continue
+        files = sorted(str(path) for path in Path(source).iterdir() if path.is_file() and path.name[0] != ".")
+        if not files:
+            raise FileNotFoundError(f"{source}: there is no file in this folder")
+        found += files
+    return found
+
+
+def read_frames(source: str) -> dict[str, Atoms]:
+    """All structures of a source as of :func:`read_structure`: NAME, or NAME-0, NAME-1, … where a file has several."""
+    name, last = read_structure(source)
+    if not Path(source).is_file():
+        return {name: last}
+    frames = read(source, ":")
+    assert isinstance(frames, list)
+    return {name: last} if len(frames) == 1 else {f"{name}-{k}": frame for k, frame in enumerate(frames)}
+
+
 def relaxed_crystal(model: str, atoms: Atoms, device: str, dtype: str | None) -> None:
     """Give ``atoms`` the model as calculator and relax them with their cell, in place.
 

@@ -66,6 +66,17 @@ def test_relax_file_and_cell(tmp_path):
     assert (tmp_path / "Si.relaxed.cif").exists()
 
 
+def test_relax_folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("b", "a", ".hidden"):
+        write(tmp_path / "in" / f"{name}.xyz", molecule("CH3CH2OH"))
+    result = run("relax", "ethanol", tmp_path / "in", "--output-dir", tmp_path, "--fmax", 0.3)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in tmp_path.glob("*.relaxed.extxyz")} == {"a.relaxed.extxyz", "b.relaxed.extxyz"}
+    (tmp_path / "empty").mkdir()
+    assert "there is no file in this folder" in str(run("relax", "ethanol", tmp_path / "empty").exception)
+
+
 def test_relax_says_when_it_did_not_converge(tmp_path):
     result = run("relax", "ethanol", "molecule:CH3CH2OH", "--output-dir", tmp_path, "--steps", 1)
     assert result.exit_code == 2
