@@ -30,7 +30,9 @@ def ipi(
     time_ps: Annotated[float, typer.Option(help="ps.")] = 1.0,
     every: Annotated[int, typer.Option(help="Steps between records.")] = 10,
     exchange_every: Annotated[int, typer.Option(help="Steps between attempts to exchange replicas.")] = 20,
-    transport: Annotated[str, typer.Option(help="direct: in i-PI itself; unix, inet: by a socket.")] = "direct",
+    transport: Annotated[
+        str, typer.Option(help="direct: in i-PI itself; unix, inet: by a socket; lammps: divided by LAMMPS.")
+    ] = "direct",
     port: Annotated[int, typer.Option(help="Of inet.")] = 31415,
     seed: Annotated[int, typer.Option(help="Of velocities and thermostats.")] = 1,
     output_dir: Annotated[Path | None, typer.Option(help="Folder to write; default NAME-ipi.")] = None,
@@ -56,8 +58,9 @@ def ipi(
     if (folder / "input.xml").exists() and not overwrite:
         raise FileExistsError(f"{folder / 'input.xml'} exists: replace it with --overwrite")
     commands = write_ipi(folder, atoms, run, model, device=device, dtype=dtype)
+    together = "one after the other" if transport == "lammps" else "in one evaluation"
     console.print(
-        f"{run.steps} steps of {run.structures} structures in each evaluation; wrote {folder}. Run in it:",
+        f"{run.steps} steps of {run.structures} structures {together}; wrote {folder}. Run in it:",
         soft_wrap=True,
     )
     for command in commands:

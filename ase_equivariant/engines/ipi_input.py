@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from ase import Atoms
@@ -13,7 +13,7 @@ from ase.io import write
 
 from ase_equivariant.io.atomic import atomic_path
 
-Transport = Literal["direct", "unix", "inet"]
+Transport = Literal["direct", "unix", "inet", "lammps"]
 _VACUUM_A = 20.0
 
 
@@ -37,8 +37,9 @@ class IPIRun:
         Steps between attempts to exchange replicas, on average.
     thermostat_fs : float
         Time constant; of the centroid where there are beads (PILE-L).
-    transport : {"direct", "unix", "inet"}
-        i-PI evaluates the model itself, or sends to drivers through sockets.
+    transport : {"direct", "unix", "inet", "lammps"}
+        i-PI evaluates the model itself, or sends to drivers through sockets: its own, which take all structures in
+        one call, or LAMMPS ("unix" too), which divides one large structure among processes.
     port : int
         Of "inet".
     seed : int
@@ -65,8 +66,8 @@ class IPIRun:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
             raise ValueError(f"name {self.name!r}: use letters, digits, - and _ only, i-PI makes file names of it")
-        if self.transport not in ("direct", "unix", "inet"):
-            raise ValueError(f"no transport {self.transport!r}: choose direct, unix or inet")
+        if self.transport not in get_args(Transport):
+            raise ValueError(f"no transport {self.transport!r}: choose one of {', '.join(get_args(Transport))}")
         if not self.temperatures_K:
             raise ValueError("no temperature: give one, or several for replica exchange")
         numbers = {
@@ -96,7 +97,7 @@ class IPIRun:
 def write_ipi(
     folder: Path, atoms: Atoms, run: IPIRun, model: str, *, device: str = "cpu", dtype: str | None = None
 ) -> list[str]:
-    """Write ``input.xml``, ``start.extxyz`` and ``pes.py`` into a folder.
+    """Write ``input.xml``, ``start.extxyz`` and ``pes.py``, or ``start.data`` and ``in.lammps``, into a folder.
 
     Parameters
     ----------
@@ -115,7 +116,8 @@ def write_ipi(
     Raises
     ------
     ValueError
-        If there are no atoms, or they are periodic in some directions only with no cell vector in others.
+        If there are no atoms, or they are periodic in some directions only with no cell vector in others, or LAMMPS
+        cannot take the cell as it is.
     """
     if len(atoms) == 0:
         raise ValueError("there are no atoms: i-PI needs at least one")
@@ -124,19 +126,33 @@ def write_ipi(
         if start.pbc.any():
             raise ValueError("i-PI needs three lattice vectors: give one, long enough, to each open direction too")
         start.cell = np.diag(np.ptp(start.positions, axis=0) + _VACUUM_A)
+    if run.transport == "lammps" and not (start.pbc.all() and np.allclose(np.triu(start.cell.array, 1), 0, atol=1e-9)):
+        raise ValueError(
+            "LAMMPS under i-PI takes periodic cells with a along x and b in the xy plane: turn the structure "
+            "(`atoms.set_cell(atoms.cell.standard_form()[0], scale_atoms=True)`) or choose another transport"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "start.extxyz") as temporary:
         write(temporary, start, format="extxyz")
     found = Path(model)
     place = str(found.resolve()) if found.is_file() else model
-    for file, text in (("pes.py", _pes(place, device, dtype)), ("input.xml", _simulation(run, bool(start.pbc.all())))):
+    texts = {"input.xml": _simulation(run, bool(start.pbc.all()))}
+    if run.transport == "lammps":
+        with atomic_path(folder / "start.data") as temporary:
+            write(temporary, start, format="lammps-data", masses=True)
+        texts["in.lammps"] = _lammps(run, start)
+    else:
+        texts["pes.py"] = _pes(place, device, dtype)
+    for file, text in texts.items():
         with atomic_path(folder / file) as temporary:
             temporary.write_text(text, encoding="utf-8")
+    divided = f"mpirun -n 2 ase-equivariant lammps run in.lammps --model {place} --dtype {dtype or 'float64'}"
     driver = "i-pi-driver-py -m custom -P pes.py"
     return ["i-pi input.xml"] + {
         "direct": [],
         "unix": [f"{driver} -u -a {run.name}"],
         "inet": [f"{driver} -a localhost -p {run.port}"],
+        "lammps": [divided],
     }[run.transport]
 
 
@@ -154,6 +170,20 @@ __DRIVER_CLASS__ = "potential"
 def potential(*_, **__):
     return BeadPotential(Path(__file__).with_name("start.extxyz"), {model!r}, device={device!r}, dtype={dtype!r})
 '''
+
+
+def _lammps(run: IPIRun, atoms: Atoms) -> str:
+    elements = " ".join(sorted(set(atoms.symbols)))  # ASE numbers types in this order
+    return f"""units metal
+atom_style atomic
+atom_modify map yes
+read_data start.data
+pair_style equivariant
+pair_coeff * * {elements}
+neighbor 1.0 bin
+fix 1 all ipi {run.name} {run.port} unix
+run 1000000000    # until i-PI says that it is done, which LAMMPS reports as an error
+"""
 
 
 def _simulation(run: IPIRun, periodic: bool) -> str:
@@ -186,9 +216,12 @@ def _forcefield(run: IPIRun) -> str:
         return f"""  <ffdirect name='model' threaded='{len(run.temperatures_K) > 1}'>
     <pes> custom </pes> <pes_path> pes.py </pes_path> {batch}
   </ffdirect>"""
+    if run.transport == "lammps":
+        batch = ""
+    mode = "inet" if run.transport == "inet" else "unix"
     place = "localhost" if run.transport == "inet" else run.name
     port = f" <port> {run.port} </port>" if run.transport == "inet" else ""
-    return f"""  <ffsocket name='model' mode='{run.transport}' threaded='True' pbc='False'>
+    return f"""  <ffsocket name='model' mode='{mode}' threaded='True' pbc='False'>
     <address> {place} </address>{port} {batch}
   </ffsocket>"""
 

