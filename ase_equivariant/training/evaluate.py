@@ -61,7 +61,7 @@ class Evaluation:
             result[f"{name} MAE ({unit(name)})"] = 1000 * comparison.mae
             result[f"{name} RMSE ({unit(name)})"] = 1000 * comparison.rmse
             if not name.startswith(("energy", "forces", "stress")):
-                result[f"{name} standard deviation of labels ({unit(name)})"] = 1000 * comparison.spread
+                result[f"{name} spread ({unit(name)})"] = 1000 * comparison.spread
         return result
 
 

@@ -17,7 +17,8 @@ from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.potential.frozen import FrozenPotential
 from ase_equivariant.potential.potential import Potential, PotentialConfig
 from ase_equivariant.potential.trainable import NotFreezableError, TrainablePotential
-from ase_equivariant.testing import TEST_SYSTEMS, turn_features
+from ase_equivariant.testing import TEST_SYSTEMS
+from ase_equivariant.testing.equivariance import turn_features
 
 EVERYTHING = (
     {"kind": "dipole"},
