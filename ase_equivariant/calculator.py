@@ -292,9 +292,7 @@ class EquivariantCalculator(Calculator):
         graph = graph_from_edges(atoms, edge_index, edge_vectors, dtype=torch.float64, device=self.potential.device)
         return with_moments(graph, atoms) if self._readouts else graph
 
-    def predict(
-        self, graphs: Sequence[AtomicGraph], *, stress: bool, properties: Collection[str] = ()
-    ) -> Prediction:
+    def predict(self, graphs: Sequence[AtomicGraph], *, stress: bool, properties: Collection[str] = ()) -> Prediction:
         """The model's prediction for float64 graphs, all in one evaluation, without dispersion.
 
         Compiled code evaluates where there is any; it is checked as in :meth:`calculate`, on each of the graphs that
