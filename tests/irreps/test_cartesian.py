@@ -5,7 +5,7 @@ import torch
 
 from ase_equivariant.irreps.cartesian import symmetric_from_cartesian, symmetric_to_cartesian
 from ase_equivariant.nn.angular import SphericalHarmonics
-from ase_equivariant.testing import turn_features
+from ase_equivariant.testing.equivariance import turn_features
 
 GENERATOR = torch.Generator().manual_seed(3)
 
