@@ -26,7 +26,7 @@ class Directional(NequIP):
         super().__init__(config.model_copy(update={"num_radial": config.num_radial + 3}))
         self.basis = BesselBasis(config.cutoff, config.num_radial, config.trainable_radial)
 
-    def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor) -> Tensor:
+    def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, exchange: None = None) -> Tensor:
         """Features of every atom."""
         r = torch.linalg.vector_norm(edge_vectors, dim=1, keepdim=True)
         seen = torch.cat([self.basis(r.squeeze(1)), edge_vectors / r], dim=1) * self.cutoff(r)
