@@ -17,7 +17,7 @@ from ase_equivariant.recipes.ensembles import MDSettings
 from ase_equivariant.recipes.md import run_md
 
 ETHANOL = (molecule("CH3CH2OH"), 0.5, 20000)  # structure, time step in fs, steps
-SYSTEMS = {"si": (bulk("Si", cubic=True) * (2, 2, 2), 1.0, 2000), "ethanol": ETHANOL, "rmd17-ethanol": ETHANOL}
+SYSTEMS = {"si": (bulk("Si", cubic=True) * (2, 2, 2), 1.0, 2000), "rmd17-ethanol": ETHANOL}
 
 
 def card(name: str, path: Path) -> str:

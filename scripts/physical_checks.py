@@ -1,6 +1,6 @@
 """Physical checks of models by name: pictures and numbers beside reference frames and the literature.
 
-python scripts/physical_checks.py ethanol si --data ../shared/data    # writes models/NAME-physics.{json,png}
+python scripts/physical_checks.py rmd17-ethanol si --data ../shared/data    # writes models/NAME-physics.{json,png}
 """
 
 import argparse
