@@ -19,7 +19,7 @@ LAYERS = {
 }  # fmt: skip
 # kernels speak irreps, both are at the bottom; plots draw what recipes return; other programs run recipes
 SAME_LAYER = {("kernels", "irreps"), ("ase_plugin", "calculator"), ("plotting", "recipes"), ("engines", "recipes")}
-OPTIONAL = ("torch.utils.tensorboard", "ase_equivariant.training.fit")
+OPTIONAL = ("torch.utils.tensorboard", "ase_equivariant.training.fit", "ase_equivariant.training.processes")
 TYPES_ONLY = "TYPE_CHECKING"  # names that a package gives when they are first asked for
 FILES = sorted(PACKAGE.rglob("*.py"))
 

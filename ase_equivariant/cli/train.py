@@ -32,6 +32,8 @@ def train(
     """
     settings = load_config(config, overrides or ())
     result = run_training(settings, restart_from_scratch=restart_from_scratch, quiet=quiet, say=console.print)
+    if not result.is_main:
+        return  # the main process says how it was
     if result.stopped is not None:
         epochs = result.record["epochs"]
         console.print(f"stopped after {epochs} epochs ({result.stopped}); the same command continues", soft_wrap=True)

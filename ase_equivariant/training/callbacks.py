@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -19,6 +16,7 @@ from ase_equivariant.training.checkpoint import save_checkpoint
 from ase_equivariant.training.logs import MetricsLog
 from ase_equivariant.training.loss import QUANTITIES
 from ase_equivariant.training.module import TrainingModule
+from ase_equivariant.training.stopping import RunStopped, StopOnSignal
 
 # Looking at a loss makes an accelerator wait, so it is done now and then: NaN does not go away.
 _CHECK_EVERY = 50
@@ -27,32 +25,6 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 class DivergedError(RuntimeError):
     """The loss is not finite any more."""
-
-
-class RunStopped(Exception):
-    """The run ends early and cleanly, its checkpoint is written; the message says why."""
-
-
-class StopOnSignal(pl.Callback):
-    """Turns the first SIGINT or SIGTERM into a wish to stop between two steps; the second acts as usual.
-
-    ``reason`` is its text. Installed when training starts, over Lightning's own handler, which
-    would end the process in the middle of a validation.
-    """
-
-    def __init__(self) -> None:
-        self.reason: str | None = None
-        self.previous: dict[int, Any] = {}
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals; Lightning puts the original handlers back when it ends."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.previous[number] = signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.reason = f"received {signal.Signals(number).name}"
-        signal.signal(number, self.previous[number])
 
 
 class RunKeeper(pl.Callback):
@@ -116,9 +88,8 @@ class RunKeeper(pl.Callback):
         assert isinstance(pl_module, TrainingModule)
         if pl_module.steps_done % _CHECK_EVERY == 0:
             self._refuse_nan(pl_module)
-        run, reason = pl_module.config.run, self.stop.reason
-        if run.max_minutes is not None and time.monotonic() - self.started >= 60 * run.max_minutes:
-            reason = reason or f"run.max_minutes = {run.max_minutes:g} reached"
+        run = pl_module.config.run
+        reason = self.stop.agree(run.max_minutes, (time.monotonic() - self.started) / 60)
         if reason is not None:
             self.save(trainer, pl_module)
             raise RunStopped(reason)

@@ -28,7 +28,9 @@ PerElement = dict[str, float]
 # Placeholder where the species are left to the data, so that the rest can be validated without it.
 _ANY_SPECIES = ["H"]
 # What may change when a killed run continues: nothing that moves the weights.
-_FREE_TO_CHANGE = {"run": ("max_minutes", "threads", "checkpoint_minutes", "tensorboard", "folder", "name")}
+_FREE_TO_CHANGE = {
+    "run": ("max_minutes", "threads", "checkpoint_minutes", "tensorboard", "folder", "name", "num_nodes")
+}
 # Keys that came later, at the values that stand for how it was before.
 _ADDED_LABELS = {**{key: LabelConfig.model_fields[key].default for key in ADDED_LABELS}, "readout_keys": {}}
 _ADDED: dict[str, dict[str, Any]] = {
@@ -239,14 +241,17 @@ class RunConfig(Config):
     device : str
         Lightning's accelerator: "cpu", "cuda", "mps" or "auto".
     devices : int
-        Processes that share each epoch.
+        Processes on each machine, one GPU each where there are GPUs. Together they share every batch and
+        change nothing but the time it takes; a run may go on with another number of them.
+    num_nodes : int
+        Machines. With more than one, each process is started by Slurm or torchrun.
     threads : int or None
-        Threads; default what PyTorch chooses.
+        Threads of each process; default what PyTorch chooses, with several processes their share of the cores.
     compiled : bool
         Whether to use compiled derivatives where there are any (on the CPU, for what MD runs compiled, too, without
         normalization). They are checked against autograd's at the start.
     batch_size, validation_batch_size : int
-        Structures.
+        Structures of one step, all processes together.
     max_epochs : int
         Length.
     max_minutes : float or None
@@ -269,6 +274,7 @@ class RunConfig(Config):
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"
     devices: Count = 1
+    num_nodes: Count = 1
     threads: Count | None = None
     compiled: bool = True
     batch_size: Count = 5
@@ -280,6 +286,20 @@ class RunConfig(Config):
     checkpoint_minutes: NonNegative = 2.0
     validate_every: Count = 1
     tensorboard: bool = False
+
+    @property
+    def num_processes(self) -> int:
+        """Processes on all machines together."""
+        return self.devices * self.num_nodes
+
+    @model_validator(mode="after")
+    def _work_for_each(self) -> Self:
+        if self.batch_size < self.num_processes:
+            raise ValueError(
+                f"batch_size = {self.batch_size} structures cannot be shared by {self.num_processes} processes: "
+                f"make it {self.num_processes} or more, or lower devices"
+            )
+        return self
 
 
 class CardConfig(Config):
@@ -358,6 +378,7 @@ class TrainConfig(Config):
             for key in keys:
                 values[section].pop(key)
         _without_added(values)
+        values["run"]["devices"] = 1  # any number gives the same weights; the text is that of a run on one
         if self.schedule.name not in ("cosine", "linear") or self.schedule.epochs is not None:
             values["run"].pop("max_epochs")  # the schedule does not look at it, so a run may be prolonged
         return json.dumps(values, sort_keys=True)

@@ -14,6 +14,7 @@ from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.readers import DataError
 from ase_equivariant.training.readout_labels import LabelTensor, collate_labels, to_tensors
+from ase_equivariant.training.sharing import divide
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,12 @@ class Batch:
         readouts = collate_labels([sample.readouts for sample in samples], *sizes)
         return Batch(graph=AtomicGraph.collate(graphs), readouts=readouts, **labels)
 
+    def unlabelled(self) -> Batch:
+        """The same structures with every label masked out: they add nothing to a loss or its gradient."""
+        return replace(self, readouts={}, **{name: torch.zeros_like(getattr(self, name)) for name in _MASKS})
 
+
+_MASKS = ("has_energy", "has_forces", "has_stress")
 _LABELS = ("energy", "forces", "stress", "has_energy", "has_forces", "has_stress", "num_atoms", "replayed")
 
 
@@ -108,23 +114,27 @@ def mean_neighbors(samples: Sequence[Batch]) -> float:
 class EpochLoader:
     """Batches of one epoch after another, in an order that only ``seed`` and the epoch decide.
 
+    Several processes get the same batches, each its share of every one, with about as many edges as the others'.
+    Where a batch has fewer structures than there are processes, the rest get one without labels, so that all take
+    as many steps.
+
     Parameters
     ----------
     samples : sequence of Batch
         One structure each.
     batch_size : int
-        Structures; the last batch of an epoch may be smaller.
+        Structures in a batch, all processes together; the last of an epoch may be smaller.
     seed : int or None
         None keeps the order of ``samples``.
     replay, replay_fraction : sequence of Batch, float
         Further structures that are mixed into every batch, as many as make up this fraction of it.
     rank, world_size : int
-        Every ``world_size``-th batch from the ``rank``-th on is this process's.
+        Which of how many processes this is.
 
     Raises
     ------
     DataError
-        If there is no batch for each process.
+        If there are too few structures to replay, or no room for them.
 
     Attributes
     ----------
@@ -156,31 +166,29 @@ class EpochLoader:
                 f"finetune.replay has {len(replay)} structures, but {self.num_replay} are mixed into each batch of "
                 f"{batch_size}: add structures, or lower finetune.replay.fraction or run.batch_size"
             )
-        if self.batches_per_epoch == 0:
-            raise DataError(
-                f"{len(samples)} structures in batches of {batch_size} are not enough for {world_size} processes: "
-                "lower run.batch_size or run.devices"
-            )
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches that each process sees in a whole epoch."""
-        total = -(-len(self.samples) // self.batch_size)
-        # Every process must take as many steps as the others, or the last would wait for ever.
-        return total // self.world_size
+        """Batches of a whole epoch."""
+        return -(-len(self.samples) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         order = torch.arange(len(self.samples))
         if self.seed is not None:
             generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
             order = torch.randperm(len(self.samples), generator=generator)
-        numbers = range(
-            self.rank + self.skip * self.world_size, self.batches_per_epoch * self.world_size, self.world_size
-        )
         chunks = order.split(self.batch_size)
-        for number in numbers:
+        for number in range(self.skip, self.batches_per_epoch):
             again = [self.replay[k] for k in self._replayed(number)]
-            yield Batch.collate([*(self.samples[k] for k in chunks[number].tolist()), *again])
+            yield Batch.collate(self._share([*(self.samples[k] for k in chunks[number].tolist()), *again]))
+
+    def _share(self, batch: list[Batch]) -> list[Batch]:
+        """This process's structures of a batch."""
+        if self.world_size == 1:
+            return batch
+        edges = [sample.graph.num_edges for sample in batch]
+        mine = divide(edges, self.world_size)[self.rank]
+        return [batch[k] for k in mine] or [batch[edges.index(min(edges))].unlabelled()]
 
     def _replayed(self, number: int) -> list[int]:
         """Which replayed structures are in a batch of the epoch: drawn anew for each batch, without repetition."""

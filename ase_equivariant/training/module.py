@@ -154,15 +154,31 @@ class TrainingModule(pl.LightningModule):
             group["lr"] = lr
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch."""
+        """Loss of one batch; of several processes each returns its own part, scaled for DDP."""
         if not self._checked:
-            self.evaluator.check(batch, self.train_loss)
-            self._checked = True
+            self._check(batch)
         needs = {"forces": self.train_loss.needs_forces, "stress": self.train_loss.needs_stress}
-        errors = compute_errors(self.evaluator(batch, **needs), batch)
-        loss = self.train_loss.total(self.train_loss.sums(errors, batch))
-        self._loss_sum += loss.detach()
-        return loss
+        prediction = self.evaluator(batch, **needs)
+        errors = compute_errors(prediction, batch)
+        sums = self.train_loss.sums(errors, batch)
+        together = self._add_up(sums.detach().clone())
+        self._loss_sum += self.train_loss.total(together)
+        # The part of the whole batch's loss that is of this process's structures. DDP takes the mean of
+        # the processes' gradients; the whole batch's is their sum.
+        loss = self.trainer.world_size * self.train_loss.total(torch.stack([sums[:, 0], together[:, 1]], dim=1))
+        return loss if loss.requires_grad else loss + 0.0 * prediction["energy"].sum()  # no label at all here
+
+    def _check(self, batch: Batch) -> None:
+        """Look at compiled derivatives, once; all processes use them or none does."""
+        self.evaluator.check(batch, self.train_loss)
+        without = torch.tensor(float(self.evaluator.compiled is None), device=self.device)
+        if self._add_up(without) > 0:
+            self.evaluator.compiled = None
+        self._checked = True
+
+    def _add_up(self, values: Tensor) -> Tensor:
+        """The sum over all processes, without gradient."""
+        return self.trainer.strategy.reduce(values, reduce_op="sum")
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Count the step and average the weights."""
@@ -190,7 +206,8 @@ class TrainingModule(pl.LightningModule):
     def on_validation_end(self) -> None:
         """Take the epoch's metrics, remember the best weights and put the trained weights back."""
         assert self.ema is not None
-        loss = float(self.loss.total(self._val_sums))
+        self._val_errors.values = self._add_up(self._val_errors.values)
+        loss = float(self.loss.total(self._add_up(self._val_sums)))
         self.metrics = {"val_loss": loss, **{f"val_{k}": v for k, v in self._val_errors.metrics().items()}}
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, self.epoch
@@ -200,13 +217,12 @@ class TrainingModule(pl.LightningModule):
 
     def complete_epoch(self) -> dict[str, float]:
         """Count the epoch, go to the next, and give its row of the table."""
-        total = self.trainer.strategy.reduce(self._loss_sum, reduce_op="mean")
         self.epoch += 1
         self.last_row = {
             "epoch": self.epoch,
             "step": self.steps_done,
             "lr": self._optimizer().param_groups[0]["lr"],
-            "train_loss": float(total) / self.batches_done,
+            "train_loss": float(self._loss_sum) / self.batches_done,
             **self.metrics,
         }
         self.metrics = {}

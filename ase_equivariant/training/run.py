@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,7 +49,9 @@ class TrainResult:
     stopped : str or None
         Why the run ended before its time; the same command continues it. None if it is complete.
     evaluations : dict of Evaluation
-        Of the model on the validation and test structures, once the run is complete.
+        Of the model on the validation and test structures, once the run is complete; the main process has them.
+    is_main : bool
+        Whether this is the one of several processes that writes files and talks.
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class TrainResult:
     record: dict[str, Any]
     stopped: str | None
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    is_main: bool = True
 
 
 def train(
@@ -92,8 +94,9 @@ def train(
     if importlib.util.find_spec("lightning") is None:
         raise ImportError("training needs Lightning: pip install 'ase-equivariant[train]'")
     from ase_equivariant.training.fit import fit  # imports Lightning, which is optional and slow to import
+    from ase_equivariant.training.processes import is_main
 
-    is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0  # Lightning starts this command anew for each process
+    main = is_main(config)  # Lightning starts this command anew for each process
     with _threads(config.run.threads):
         splits = make_splits(config.data)
         start = build_start(config, splits)
@@ -102,12 +105,12 @@ def train(
         parts = {"training": start.samples, "validation": validation}
         check_labels(config, parts)
         fingerprint, folder = make_fingerprint(start, parts), config.folder
-        state = _open_folder(folder, fingerprint, restart_from_scratch and is_main)
+        state = _open_folder(folder, fingerprint, restart_from_scratch, main)
         last_epoch = state["epoch"] if state else 0
-        if is_main:
+        if main:
             _write_json(folder / "config.json", config.model_dump(mode="json"))
             _write_json(folder / "splits.json", describe_splits(config, splits))
-        if is_main and not quiet:
+        if main and not quiet:
             say(summary(start, splits))
             say(f"{f'continuing in epoch {last_epoch + 1}' if state else 'starting'}, in {folder}")
         model_file = folder / f"{config.run.name}.safetensors"
@@ -122,30 +125,31 @@ def train(
             validation,
             start.replay,
             folder=folder,
-            log=MetricsLog(folder / "metrics.csv", last_epoch, trim=is_main, readouts=potential.readouts),
+            log=MetricsLog(folder / "metrics.csv", last_epoch, trim=main, readouts=potential.readouts),
             state=state,
             fingerprint=fingerprint,
             on_best=save,
             progress=not quiet,
+            main=main,
         )
-        if not outcome.has_best or outcome.stopped is not None:
-            return TrainResult(folder, model_file if outcome.has_best else None, outcome.record, outcome.stopped)
+        if not outcome.has_best or outcome.stopped is not None or not main:
+            model = model_file if outcome.has_best else None
+            return TrainResult(folder, model, outcome.record, outcome.stopped, is_main=main)
         named = {"validation": splits.validation, "test": splits.test}
         evaluations = {name: evaluate(potential, frames) for name, frames in named.items() if frames}
-        if is_main:
-            measured = {"speed": speed(potential, splits.validation[0]), "machine": machine()}
-            save(potential, {**outcome.record, **measured}, evaluations)
+        measured = {"speed": speed(potential, splits.validation[0]), "machine": machine()}
+        save(potential, {**outcome.record, **measured}, evaluations)
     return TrainResult(folder, model_file, outcome.record, None, evaluations)
 
 
-def _open_folder(folder: Path, fingerprint: str, restart_from_scratch: bool) -> dict[str, Any] | None:
+def _open_folder(folder: Path, fingerprint: str, restart_from_scratch: bool, main: bool) -> dict[str, Any] | None:
     """The checkpoint to continue from, if the folder holds one of this run."""
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "last.ckpt"
-    if restart_from_scratch:
+    if restart_from_scratch and main:
         checkpoint.unlink(missing_ok=True)  # what a run writes, and nothing else that may lie there
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-    if not checkpoint.exists():
+    if restart_from_scratch or not checkpoint.exists():  # processes do not wait for each other here
         return None
     state = load_checkpoint(checkpoint)
     check_same_run(state, fingerprint, checkpoint)

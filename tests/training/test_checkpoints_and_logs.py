@@ -89,10 +89,3 @@ def test_skipping_continues_an_epoch():
     loader.skip = 2
     assert energies(loader) == whole[4:]
     assert loader.batches_per_epoch == 4
-
-
-def test_processes_share_an_epoch():
-    samples = samples_of(8)
-    parts = [EpochLoader(samples, 2, seed=3, rank=rank, world_size=2) for rank in (0, 1)]
-    assert [len(list(part)) for part in parts] == [2, 2]
-    assert sorted(e for part in parts for e in energies(part)) == sorted(s.energy.item() for s in samples)
