@@ -52,6 +52,8 @@ class TrainingModule(pl.LightningModule):
         self.potential, self.config = potential, config
         self.train_loader, self.validation_loader = train, validation
         self.loss = Loss(config.loss, readouts=self._scales())
+        # DDP is told to look for parameters that a batch leaves out, and complains if it never finds one.
+        self.left_out = torch.nn.Parameter(torch.zeros((), dtype=potential.dtype))
         self.evaluator = Evaluator(potential, config.run.compiled and config.run.device == "cpu")
         self._checked = False
         replay = config.finetune.replay
@@ -166,7 +168,11 @@ class TrainingModule(pl.LightningModule):
         # The part of the whole batch's loss that is of this process's structures. DDP takes the mean of
         # the processes' gradients; the whole batch's is their sum.
         loss = self.trainer.world_size * self.train_loss.total(torch.stack([sums[:, 0], together[:, 1]], dim=1))
-        return loss if loss.requires_grad else loss + 0.0 * prediction["energy"].sum()  # no label at all here
+        if not loss.requires_grad:  # no label of it in these structures
+            predicted: dict[str, Tensor] = {**prediction}  # type: ignore[dict-item]
+            names = [name for name in self.train_loss.terms if name in predicted] or ["energy"]
+            loss = loss + 0.0 * torch.stack([predicted[name].sum().double() for name in names]).sum()
+        return loss
 
     def _check(self, batch: Batch) -> None:
         """Look at compiled derivatives, once; all processes use them or none does."""

@@ -3,11 +3,12 @@
 import os
 import signal
 import socket
+import sys
 import time
 
 import pytest
 import torch
-from processes import checkpoint, finish, same_run, start, write_config
+from process_runs import checkpoint, finish, same_run, start, write_config
 from test_run import rows
 
 from ase_equivariant.io.model_file import load_model
@@ -35,11 +36,17 @@ def whole(folder, compiled):
 
 def test_the_gradient_of_one_step_is_that_of_the_whole_batch(folder, compiled):
     """Adam's first moment after one step is a tenth of the gradient."""
-    settings = ("run.batch_size=13", "run.max_epochs=1", f"run.compiled={compiled}", "optimizer.name=adam", "optimizer.gradient_clip=1e9")
+    settings = (
+        "run.batch_size=13",
+        "run.max_epochs=1",
+        f"run.compiled={compiled}",
+        "optimizer.name=adam",
+        "optimizer.gradient_clip=1e9",
+    )
     gradients = []
     for devices in (1, 2):
         config = write_config(folder, f"step-{compiled}-{devices}")
-        finish(start(config, *settings, f"run.devices={devices}"))
+        finish(start(config, *settings, f"run.compiled={compiled}", f"run.devices={devices}"))
         state = checkpoint(folder / f"step-{compiled}-{devices}")
         assert state["steps_done"] == 1
         gradients.append([10 * moments["exp_avg"] for moments in state["optimizer"]["state"].values()])
@@ -53,6 +60,7 @@ def test_whole_runs_are_equal(folder, compiled, whole):
     output = finish(start(config, f"run.compiled={compiled}", "run.devices=2"))
     assert output.count("species Cu Au") == 1, "one process talks"
     assert output.count("wrote ") == 1
+    assert "Warning" not in output
     two = folder / f"two-{compiled}"
     assert same_run(two, whole) < ROUNDING
     assert [row["epoch"] for row in rows(two)] == ["1", "2", "3", "4"]
@@ -122,33 +130,28 @@ def test_a_diverging_run_says_so_once(folder):
     assert output.count("not finite in epoch") == 1
 
 
-def launched(config, *settings, rank, port, count=2):
-    """One of the processes that torchrun starts."""
-    names = {"LOCAL_RANK": rank, "RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "GROUP_RANK": 0}
-    environment = {k: str(v) for k, v in names.items()}
-    return start(
-        config, *settings, **environment, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="0"
-    )
+def torchrun(config, *settings, options):
+    """The command under torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", "ase_equivariant.cli.main", "train"]
+    return start(config, *settings, command=command)
 
 
-def free_port():
+def test_two_machines_of_one_process_each(folder, whole, compiled):
+    """Both of them this one."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def test_processes_started_by_others(folder, whole, compiled):
-    """As torchrun does it, here as two machines of one process each would be."""
-    config, port = write_config(folder, f"external-{compiled}"), free_port()
-    settings = ("run.devices=2", f"run.compiled={compiled}")
-    processes = [launched(config, *settings, rank=rank, port=port) for rank in (1, 0)]
+        port = listener.getsockname()[1]
+    config = write_config(folder, f"machines-{compiled}")
+    options = ("--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}")
+    settings = ("run.num_nodes=2", f"run.compiled={compiled}")
+    processes = [torchrun(config, *settings, options=(*options, f"--node-rank={rank}")) for rank in (1, 0)]
     outputs = [finish(process) for process in processes]
     assert [output.count("wrote ") for output in outputs] == [0, 1]
-    assert same_run(folder / f"external-{compiled}", whole) < ROUNDING
+    assert same_run(folder / f"machines-{compiled}", whole) < ROUNDING
 
 
 def test_a_wrong_number_of_started_processes_is_refused(folder):
     config = write_config(folder, "wrong")
-    output = finish(launched(config, rank=0, port=free_port()), status=1)
+    output = finish(torchrun(config, options=("--standalone", "--nproc-per-node=2")), status=1)
     assert "2 processes were started, but run.devices = 1" in " ".join(output.split())
-    assert not (folder / "wrong").exists() or not list((folder / "wrong").iterdir())
+    assert not (folder / "wrong").exists()

@@ -72,13 +72,15 @@ def write_config(folder, name="run", text=""):
     return path
 
 
-def start(config, *settings, **environment):
+TRAIN = (sys.executable, "-m", "ase_equivariant.cli.main", "train")
+
+
+def start(config, *settings, command=TRAIN):
     """The command in a process of its own."""
-    command = [sys.executable, "-m", "ase_equivariant.cli.main", "train", str(config)]
+    command = [*command, str(config)]
     for setting in settings:
         command += ["--set", setting]
-    env = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE", "RANK")}
-    env.update(environment, OMP_NUM_THREADS="1")
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
 
 
