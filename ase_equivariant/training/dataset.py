@@ -69,7 +69,8 @@ class Batch:
 
     def unlabelled(self) -> Batch:
         """The same structures with every label masked out: they add nothing to a loss or its gradient."""
-        return replace(self, readouts={}, **{name: torch.zeros_like(getattr(self, name)) for name in _MASKS})
+        masks = {name: torch.zeros_like(getattr(self, name)) for name in _MASKS}
+        return replace(self, graph=self.graph, readouts={}, **masks)
 
 
 _MASKS = ("has_energy", "has_forces", "has_stress")

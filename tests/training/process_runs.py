@@ -43,9 +43,15 @@ threads = 1
 ema_decay = 0.9
 """
 
+# Read-outs that not all structures have labels of are evaluated by autograd.
+CHARGES = """
+[[model.readouts]]
+kind = "charges"
+"""
+
 
 def uneven_atoms(count=17):
-    """Crystals of 4, 8 and 12 atoms and one lone atom, with EMT's labels but for some that are missing."""
+    """Crystals of 4, 8 and 12 atoms and a lone one, with EMT's labels, some missing; charges of half."""
     structures = []
     for k, small in enumerate(emt_atoms(count - 1)):
         atoms = make_supercell(small, np.diag([1, 1, 1 + k % 3]))
@@ -56,6 +62,8 @@ def uneven_atoms(count=17):
         ]
         labels = {name: atoms.calc.get_property(name, atoms) for name in names}
         atoms.calc = SinglePointCalculator(atoms, **labels)
+        if k % 2 == 0:
+            atoms.arrays["q"] = np.random.default_rng(k).normal(size=len(atoms))
         structures.append(atoms)
     lone = Atoms("Cu", positions=[[0, 0, 0]])
     lone.calc = SinglePointCalculator(lone, energy=3.5)
@@ -75,12 +83,12 @@ def write_config(folder, name="run", text=""):
 TRAIN = (sys.executable, "-m", "ase_equivariant.cli.main", "train")
 
 
-def start(config, *settings, command=TRAIN):
+def start(config, *settings, command=TRAIN, environment=None):
     """The command in a process of its own."""
     command = [*command, str(config)]
     for setting in settings:
         command += ["--set", setting]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
 
 

@@ -1,19 +1,22 @@
 """Several processes, really started: they change nothing but the time."""
 
+import json
 import os
 import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
-from process_runs import checkpoint, finish, same_run, start, write_config
+from process_runs import CHARGES, checkpoint, finish, same_run, start, write_config
 from test_run import rows
 
 from ase_equivariant.io.model_file import load_model
 
 ROUNDING = 1e-10
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @pytest.fixture(scope="module")
@@ -21,33 +24,27 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("processes")
 
 
-@pytest.fixture(scope="module", params=["true", "false"], ids=["compiled", "autograd"])
-def compiled(request):
-    return request.param
+CASES = {
+    "compiled": ("", ("run.compiled=true",)),
+    "autograd": (CHARGES, ("run.compiled=false", "data.charges_key=q", "optimizer.weight_decay=0.1")),
+}
 
 
-@pytest.fixture(scope="module")
-def whole(folder, compiled):
-    """The run of one process, and its configuration."""
-    config = write_config(folder, f"one-{compiled}")
-    finish(start(config, f"run.compiled={compiled}"))
-    return folder / f"one-{compiled}"
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    """Name, further text of the configuration and settings."""
+    return request.param, *CASES[request.param]
 
 
-def test_the_gradient_of_one_step_is_that_of_the_whole_batch(folder, compiled):
+def test_the_gradient_of_one_step_is_that_of_the_whole_batch(folder, case):
     """Adam's first moment after one step is a tenth of the gradient."""
-    settings = (
-        "run.batch_size=13",
-        "run.max_epochs=1",
-        f"run.compiled={compiled}",
-        "optimizer.name=adam",
-        "optimizer.gradient_clip=1e9",
-    )
+    name, text, settings = case
+    settings += ("run.batch_size=13", "run.max_epochs=1", "optimizer.name=adam", "optimizer.gradient_clip=1e9")
     gradients = []
     for devices in (1, 2):
-        config = write_config(folder, f"step-{compiled}-{devices}")
-        finish(start(config, *settings, f"run.compiled={compiled}", f"run.devices={devices}"))
-        state = checkpoint(folder / f"step-{compiled}-{devices}")
+        config = write_config(folder, f"step-{name}-{devices}", text)
+        finish(start(config, *settings, "optimizer.weight_decay=0", f"run.devices={devices}"))
+        state = checkpoint(folder / f"step-{name}-{devices}")
         assert state["steps_done"] == 1
         gradients.append([10 * moments["exp_avg"] for moments in state["optimizer"]["state"].values()])
     assert max(float(g.abs().max()) for g in gradients[0]) > 0.1
@@ -55,18 +52,19 @@ def test_the_gradient_of_one_step_is_that_of_the_whole_batch(folder, compiled):
         assert torch.allclose(shared, alone, rtol=0, atol=ROUNDING * float(alone.abs().max().clamp(min=1)))
 
 
-def test_whole_runs_are_equal(folder, compiled, whole):
-    config = write_config(folder, f"two-{compiled}")
-    output = finish(start(config, f"run.compiled={compiled}", "run.devices=2"))
+def test_whole_runs_are_equal(folder, case):
+    name, text, settings = case
+    one, two = folder / f"one-{name}", folder / f"two-{name}"
+    finish(start(write_config(folder, one.name, text), *settings))
+    output = finish(start(write_config(folder, two.name, text), *settings, "run.devices=2"))
     assert output.count("species Cu Au") == 1, "one process talks"
     assert output.count("wrote ") == 1
     assert "Warning" not in output
-    two = folder / f"two-{compiled}"
-    assert same_run(two, whole) < ROUNDING
+    assert same_run(two, one) < ROUNDING
     assert [row["epoch"] for row in rows(two)] == ["1", "2", "3", "4"]
-    for found, expected in zip(rows(two), rows(whole), strict=True):
+    for found, expected in zip(rows(two), rows(one), strict=True):
         assert {k: float(v) for k, v in found.items()} == pytest.approx({k: float(v) for k, v in expected.items()})
-    models = [load_model(run / "model.safetensors") for run in (two, whole)]
+    models = [load_model(run / "model.safetensors") for run in (two, one)]
     assert models[0].card.errors == pytest.approx(models[1].card.errors)
     weights = [model.potential.state_dict() for model in models]
     assert all(torch.allclose(weights[0][k], v, rtol=0, atol=ROUNDING) for k, v in weights[1].items())
@@ -80,26 +78,25 @@ def wait_for_rows(process, run, count):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_one_stops_all_and_another_number_of_processes_goes_on(folder, number):
+def test_a_signal_to_one_stops_all_and_another_number_of_processes_goes_on(folder):
     settings = ("run.max_epochs=60", "run.validate_every=2")
-    finish(start(write_config(folder, f"never-{number}"), *settings))
-    config, run = write_config(folder, f"stopped-{number}"), folder / f"stopped-{number}"
-    for devices, rows_before in ((1, 8), (2, 25)):
+    finish(start(write_config(folder, "never"), *settings))
+    config, run = write_config(folder, "stopped"), folder / "stopped"
+    for number, devices, rows_before in ((signal.SIGTERM, 1, 5), (signal.SIGINT, 2, 15), (signal.SIGTERM, 2, 30)):
         process = start(config, *settings, f"run.devices={devices}")
         wait_for_rows(process, run, rows_before)
         process.send_signal(number)
         assert f"received {number.name}" in finish(process, status=3)
     assert checkpoint(run)["epoch"] < 60
     finish(start(config, *settings))
-    assert same_run(run, folder / f"never-{number}") < 1e-8  # 60 epochs
+    assert same_run(run, folder / "never") < ROUNDING
     assert [row["epoch"] for row in rows(run)] == [str(k) for k in range(1, 61)]
 
 
 def test_the_limit_of_time_stops_all(folder):
     config = write_config(folder, "timed")
-    output = finish(start(config, "run.max_epochs=100000", "run.devices=2", "run.max_minutes=0.1"), status=3)
-    assert "run.max_minutes = 0.1 reached" in output
+    output = finish(start(config, "run.max_epochs=100000", "run.devices=2", "run.max_minutes=0.03"), status=3)
+    assert "run.max_minutes = 0.03 reached" in output
     assert (folder / "timed" / "last.ckpt").exists()
 
 
@@ -136,18 +133,21 @@ def torchrun(config, *settings, options):
     return start(config, *settings, command=command)
 
 
-def test_two_machines_of_one_process_each(folder, whole, compiled):
-    """Both of them this one."""
+def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    config = write_config(folder, f"machines-{compiled}")
+        return listener.getsockname()[1]
+
+
+def test_two_machines_of_one_process_each(folder):
+    """Both of them this one."""
+    finish(start(write_config(folder, "machine")))
+    config, port = write_config(folder, "machines"), free_port()
     options = ("--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}")
-    settings = ("run.num_nodes=2", f"run.compiled={compiled}")
-    processes = [torchrun(config, *settings, options=(*options, f"--node-rank={rank}")) for rank in (1, 0)]
+    processes = [torchrun(config, "run.num_nodes=2", options=(*options, f"--node-rank={rank}")) for rank in (1, 0)]
     outputs = [finish(process) for process in processes]
     assert [output.count("wrote ") for output in outputs] == [0, 1]
-    assert same_run(folder / f"machines-{compiled}", whole) < ROUNDING
+    assert same_run(folder / "machines", folder / "machine") < ROUNDING
 
 
 def test_a_wrong_number_of_started_processes_is_refused(folder):
@@ -155,3 +155,35 @@ def test_a_wrong_number_of_started_processes_is_refused(folder):
     output = finish(torchrun(config, options=("--standalone", "--nproc-per-node=2")), status=1)
     assert "2 processes were started, but run.devices = 1" in " ".join(output.split())
     assert not (folder / "wrong").exists()
+
+
+SRUN = """#!/usr/bin/env bash
+while [[ $1 == --* ]]; do shift; done
+SLURM_PROCID=1 SLURM_LOCALID=1 "$@" > /dev/null &
+SLURM_PROCID=0 SLURM_LOCALID=0 "$@"
+status=$?
+wait $! && exit $status
+"""
+
+
+def test_the_script_for_slurm(folder):
+    """With a stand-in that starts two processes as srun does, and takes note of what is to be queued again."""
+    tools = folder / "bin"
+    tools.mkdir()
+    for name, text in (
+        ("srun", SRUN),
+        ("scontrol", f"#!/usr/bin/env bash\necho $* > {folder}/scontrol.txt\n"),
+        ("ase-equivariant", f'#!/usr/bin/env bash\nexec {sys.executable} -m ase_equivariant.cli.main "$@"\n'),
+    ):
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    config = write_config(folder, "slurm", "max_minutes = 0.02\n")
+    config.write_text(config.read_text().replace("max_epochs = 4", "max_epochs = 100000"))
+    names = {"NTASKS": 2, "NTASKS_PER_NODE": 2, "NNODES": 1, "NODEID": 0, "JOB_ID": 77, "JOB_NAME": "train"}
+    environment = {f"SLURM_{name}": str(value) for name, value in names.items()}
+    environment |= {"SLURM_NODELIST": "localhost", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    environment |= {"PATH": f"{tools}:{os.environ['PATH']}", "DEVICE": "cpu"}
+    output = finish(start(config, command=("bash", str(SCRIPTS / "train_slurm.sh")), environment=environment))
+    assert "run.max_minutes = 0.02 reached" in output
+    assert (folder / "scontrol.txt").read_text() == "requeue 77\n"
+    assert json.loads((folder / "slurm" / "config.json").read_text())["run"]["devices"] == 2
