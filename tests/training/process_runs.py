@@ -92,7 +92,7 @@ def start(config, *settings, command=TRAIN, environment=None):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
 
 
-def finish(process, status=0, timeout=200):
+def finish(process, status=0, timeout=600):
     """Its output, once it has ended with the right status."""
     output, _ = process.communicate(timeout=timeout)
     assert process.returncode == status, output
