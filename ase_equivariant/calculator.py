@@ -333,12 +333,12 @@ def _to_results(prediction: Prediction, atoms: Atoms) -> dict[str, Any]:
 def _readout_results(prediction: Prediction, potential: Potential) -> dict[str, np.ndarray]:
     """Read-outs as arrays, of the one structure or by atom."""
     per_atom = {readout.key: readout.per_atom for readout in potential.config.readouts}
-    values = {name: cast(Tensor, value).to("cpu", torch.float64).numpy() for name, value in prediction.items()}
-    results = {
-        name: values[name] if of_atoms else values[name][0] for name, of_atoms in per_atom.items() if name in values
-    }
-    if "born_effective_charges" in values:
-        results["born_effective_charges"] = values["born_effective_charges"]
+    per_atom["born_effective_charges"] = True
+    results = {}
+    for name, of_atoms in per_atom.items():
+        if name in prediction:
+            value = cast(Tensor, prediction[name]).to("cpu", torch.float64).numpy()  # type: ignore[literal-required]
+            results[name] = value if of_atoms else value[0]
     return results
 
 
