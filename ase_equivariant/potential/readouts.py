@@ -34,7 +34,6 @@ class EnergyReadout(nn.Module):
 
 
 def sum_over_structures(atomic: Tensor, batch: Tensor, num_structures: int) -> Tensor:
-    """Sum (N,) atomic values into (S,) totals, in float64."""
-    return torch.zeros(num_structures, dtype=torch.float64, device=atomic.device).index_add(
-        0, batch, atomic.to(torch.float64)
-    )
+    """Sum (N, …) atomic values into (S, …) totals, in float64."""
+    total = torch.zeros(num_structures, *atomic.shape[1:], dtype=torch.float64, device=atomic.device)
+    return total.index_add(0, batch, atomic.to(torch.float64))

@@ -21,6 +21,7 @@ from ase_equivariant.potential.readout_config import (
     PolarizabilityConfig,
     ReadoutConfig,
 )
+from ase_equivariant.potential.readouts import sum_over_structures
 from ase_equivariant.potential.scaling import Scaling
 
 
@@ -152,8 +153,8 @@ def build_readout(config: ReadoutConfig, irreps_in: Irreps, num_species: int) ->
 
 
 def sum_atoms(atomic: Tensor, graph: AtomicGraph) -> Tensor:
-    """(N, …) to sums over the atoms of each structure, (S, …)."""
-    return atomic.new_zeros((graph.num_structures, *atomic.shape[1:])).index_add(0, graph.batch, atomic)
+    """(N, …) to sums over the atoms of each structure, (S, …) float64."""
+    return sum_over_structures(atomic, graph.batch, graph.num_structures)
 
 
 def neutralized(charges: Tensor, graph: AtomicGraph) -> Tensor:

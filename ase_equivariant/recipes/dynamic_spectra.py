@@ -14,9 +14,10 @@ from torch import Tensor
 from ase_equivariant.calculator import EquivariantCalculator
 from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.graph.graph import AtomicGraph
+from ase_equivariant.potential.readout_config import COULOMB
 from ase_equivariant.recipes.frames import check_frames, interval_fs, velocities
 from ase_equivariant.recipes.normal_modes import rigid_motions
-from ase_equivariant.recipes.spectra import ANGSTROM3, KM_PER_MOL, check_moments
+from ase_equivariant.recipes.spectra import KM_PER_MOL, check_moments
 from ase_equivariant.recipes.vibrations import PER_CM_PER_THZ, autocorrelation, cosine_transform, lags_for
 
 
@@ -85,7 +86,7 @@ def dynamic_spectrum(
     if dipoles is not None:
         ir = KM_PER_MOL * np.asarray(slope_density(dipoles, step, temperature, lags)).sum(axis=0)
     if alphas is not None:
-        alphas = ANGSTROM3 * alphas
+        alphas = COULOMB * alphas
         mean = np.trace(alphas, axis1=1, axis2=2) / 3
         traceless = (alphas - mean[:, None, None] * np.eye(3)).reshape(len(frames), 9)
         isotropic = slope_density(mean[:, None], step, temperature, lags).sum(axis=0)

@@ -8,12 +8,11 @@ import numpy as np
 from ase import Atoms, units
 
 from ase_equivariant.calculator import EquivariantCalculator
+from ase_equivariant.potential.readout_config import COULOMB
 from ase_equivariant.recipes.normal_modes import NormalModes, equivariant_calculator, normal_modes
 
 # e²/amu as an integrated molar absorption N_A |dμ/dQ|² / (12 ε₀ c²), in km/mol.
 KM_PER_MOL = 1e-3 * units._Nav * units._e**2 / (12 * units._eps0 * units._c**2 * units._amu)
-# e²·Å²/eV as a volume, in Å³.
-ANGSTROM3 = units.Hartree * units.Bohr
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def ir_intensities(modes: NormalModes, born_effective_charges: np.ndarray) -> np
 
 def raman_activities(modes: NormalModes, derivatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Activities in Å⁴/amu and depolarization ratios, (modes,) each, from dα_ab/dr_ic, (3, 3, N, 3) e²·Å/eV."""
-    alpha = ANGSTROM3 * np.einsum("abic,kic->kab", derivatives, modes.displacements)
+    alpha = COULOMB * np.einsum("abic,kic->kab", derivatives, modes.displacements)
     mean, anisotropy = _invariants(alpha)
     below = 45 * mean + 4 * anisotropy
     return 45 * mean + 7 * anisotropy, 3 * anisotropy / np.where(below > 1e-12, below, np.nan)

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from ase_equivariant.graph.convert import total_charge
 from ase_equivariant.potential import Potential
+from ase_equivariant.potential.readout_config import COULOMB
 from ase_equivariant.training.frames import Frame, Label
 from ase_equivariant.training.labels import LabelConfig
 
-# e²/(4πε0) in eV·Å: a polarizability in Å³ divided by it is one in e²·Å²/eV.
-COULOMB = Hartree * Bohr
 DIPOLE_UNITS = {"e*Angstrom": 1.0, "Debye": Debye, "au": Bohr}
 POLARIZABILITY_UNITS = {"e2*Angstrom2/eV": 1.0, "Angstrom3": 1 / COULOMB, "au": Bohr**2 / Hartree}
 _SHAPES = {"dipole": (3,), "polarizability": (3, 3), "charges": (), "born_effective_charges": (3, 3)}

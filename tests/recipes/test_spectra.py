@@ -6,11 +6,11 @@ from ase import Atoms, units
 from ase.build import molecule
 
 from ase_equivariant import EquivariantCalculator
+from ase_equivariant.potential.readout_config import COULOMB
 from ase_equivariant.recipes.dynamic_spectra import dynamic_spectrum, slope_density, vibrational_temperature_K
 from ase_equivariant.recipes.normal_modes import normal_modes, rigid_motions
 from ase_equivariant.recipes.relax import relax
 from ase_equivariant.recipes.spectra import (
-    ANGSTROM3,
     KM_PER_MOL,
     harmonic_spectrum,
     ir_intensities,
@@ -64,7 +64,7 @@ def test_raman_activity_of_a_diatomic():
     """dα/dr of 1.3 Å² along the axis and 0.2 Å² across it."""
     atoms, hessian = diatomic()
     along, across = 1.3, 0.2
-    slope = (along * np.outer(AXIS, AXIS) + across * (np.eye(3) - np.outer(AXIS, AXIS))) / ANGSTROM3
+    slope = (along * np.outer(AXIS, AXIS) + across * (np.eye(3) - np.outer(AXIS, AXIS))) / COULOMB
     derivatives = np.stack([-slope[:, :, None] * AXIS, slope[:, :, None] * AXIS], axis=2)
     activity, ratio = raman_activities(normal_modes(atoms, hessian), derivatives)
     mean, anisotropy = (along + 2 * across) / 3, along - across
