@@ -18,17 +18,17 @@ from ase_equivariant.dispersion import D3Settings, make_d3
 from ase_equivariant.graph.convert import atoms_to_graph, graph_from_edges, with_moments
 from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.graph.neighbors import VerletList
-from ase_equivariant.io.model_file import ModelCard, content_hash, load_model
-from ase_equivariant.io.registry import resolve
+from ase_equivariant.io.model_file import ModelCard, content_hash
+from ase_equivariant.io.open_model import open_model
 from ase_equivariant.potential.fast_path import FastPath
 from ase_equivariant.potential.potential import Potential, Prediction
 from ase_equivariant.potential.response import hessian, polarizability_derivatives
 from ase_equivariant.potential.verification import Verification
+from ase_equivariant.precision import parse_dtype
 
 Preset = Literal["md", "relax", "phonon"]
 
 PRESETS: dict[str, torch.dtype] = {"md": torch.float32, "relax": torch.float64, "phonon": torch.float64}
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class EquivariantCalculator(Calculator):
@@ -100,19 +100,14 @@ class EquivariantCalculator(Calculator):
         precision = _precision(dtype, preset)
         place = _device(device)
         self.card: ModelCard | None = None
-        if isinstance(model, Potential):
-            if modal is not None:
-                raise ValueError(f"a Potential has one level of theory: leave out modal={modal!r}")
-            potential, self.model_name, self.model_sha256 = deepcopy(model), "custom", content_hash(model)
+        potential, header = open_model(model, modal)
+        if header is None:
+            potential, self.model_name, self.model_sha256 = deepcopy(potential), "custom", content_hash(potential)
         else:
-            loaded = load_model(resolve(model, modal))
-            potential, self.card = loaded.potential, loaded.card
-            self.model_name, self.model_sha256 = loaded.card.name, loaded.header.sha256
+            self.card, self.model_name, self.model_sha256 = header.card, header.card.name, header.sha256
         exact = potential.to(device=place, dtype=torch.float64).requires_grad_(False)
         self.potential = exact if precision == torch.float64 else deepcopy(exact).to(precision)
-        self._fast = None if fast is False else FastPath(exact, precision)
-        if fast and self._fast is not None and self._fast.compiled is None:
-            raise ValueError(f"fast=True is not possible, {self._fast.reason}: leave it out to evaluate eagerly")
+        self._fast = FastPath.wanted(fast, exact, precision)
         self.neighbors = VerletList(potential.cutoff, skin)
         theory = None if self.card is None else self.card.level_of_theory
         self.dispersion = None if dispersion is None else make_d3(dispersion, theory)
@@ -352,10 +347,7 @@ def _precision(dtype: str | torch.dtype | None, preset: str | None) -> torch.dty
         raise ValueError(f"no preset {preset!r}: choose one of {', '.join(PRESETS)}")
     if dtype is None:
         return PRESETS[preset or "relax"]
-    precision = _DTYPES.get(str(dtype).removeprefix("torch."))
-    if precision is None:
-        raise ValueError(f"dtype {dtype!r} is not supported: choose 'float32' or 'float64'")
-    return precision
+    return parse_dtype(dtype)
 
 
 def _device(device: str | torch.device) -> torch.device:

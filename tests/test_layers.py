@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ase_equivariant"
 LAYERS = {
-    "config": 0, "lazy": 0, "irreps": 0, "graph": 0, "kernels": 0,
+    "config": 0, "lazy": 0, "precision": 0, "irreps": 0, "graph": 0, "kernels": 0,
     "nn": 1,
     "architectures": 2,
     "potential": 3,

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.table import Table
 
@@ -16,6 +15,7 @@ from ase_equivariant.io.model_file import load_model
 from ase_equivariant.io.registry import resolve
 from ase_equivariant.plotting.figure import new_figure, save_figure
 from ase_equivariant.plotting.parity import plot_parity
+from ase_equivariant.precision import parse_dtype
 from ase_equivariant.training.evaluate import Evaluation, unit
 from ase_equivariant.training.evaluate import evaluate as evaluate_frames
 from ase_equivariant.training.labels import LabelConfig
@@ -53,9 +53,7 @@ def evaluate(
         }
     )  # fmt: skip
     frames = read_frames(data, label_config)
-    precision = {"float32": torch.float32, "float64": torch.float64, None: torch.float64}.get(dtype)
-    if precision is None:
-        raise ValueError(f"dtype {dtype!r} is not supported: choose float32 or float64")
+    precision = parse_dtype(dtype or "float64")
     potential = load_model(resolve(model)).potential.to(device=device, dtype=precision)
     evaluation = evaluate_frames(potential, frames, batch_size)
     console.print(error_table(evaluation, "errors"))

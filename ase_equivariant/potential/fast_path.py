@@ -35,6 +35,22 @@ class FastPath:
         self._compiled: FrozenPotential | None = None
         self.reason: str | None = None
 
+    @classmethod
+    def wanted(cls, fast: bool | None, potential: Potential, dtype: torch.dtype) -> FastPath | None:
+        """What a user's ``fast`` asks for: False for none, True for one that must be possible.
+
+        Raises
+        ------
+        ValueError
+            If ``fast`` is true and there is no compiled form.
+        """
+        if fast is False:
+            return None
+        path = cls(potential, dtype)
+        if fast and path.compiled is None:
+            raise ValueError(f"fast=True is not possible, {path.reason}: leave it out to evaluate eagerly")
+        return path
+
     @property
     def compiled(self) -> FrozenPotential | None:
         """The compiled form, made when first asked for; None if there is none."""

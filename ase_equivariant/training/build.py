@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ase_equivariant.io.model_file import ModelCard
 from ase_equivariant.potential import Potential
+from ase_equivariant.precision import parse_dtype
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.dataset import Batch, make_samples, mean_neighbors, replay_count
 from ase_equivariant.training.evaluate import Evaluation
@@ -25,8 +26,6 @@ from ase_equivariant.training.readers import DataError
 from ase_equivariant.training.readout_labels import set_readout_scales
 from ase_equivariant.training.references import energy_scales, reference_energies, species_of
 from ase_equivariant.training.splits import Splits
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def build_start(config: TrainConfig, splits: Splits) -> Start:
     if config.init is None:
         return Start(*build_potential(config, splits), [], {}, [])
     config = config.with_architecture(species=_resolve_species(config, splits))
-    dtype = DTYPES[config.run.dtype]
+    dtype = parse_dtype(config.run.dtype)
     parent = load_parent(config)
     freeze(deepcopy(parent.potential), config.finetune.freeze)  # a wrong name is told before the work
     again = replay_sources(config, parent)
@@ -107,7 +106,7 @@ def build_potential(config: TrainConfig, splits: Splits) -> tuple[Potential, Tra
         If the data has an element that the configuration does not list, or no labels to fit.
     """
     config = config.with_architecture(species=_resolve_species(config, splits))
-    dtype = DTYPES[config.run.dtype]
+    dtype = parse_dtype(config.run.dtype)
     samples = make_samples(splits.train, config.model.architecture.cutoff, dtype)
     if config.model.architecture.avg_num_neighbors is None:
         config = config.with_architecture(avg_num_neighbors=mean_neighbors(samples))

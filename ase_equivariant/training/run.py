@@ -16,8 +16,8 @@ import torch
 from ase_equivariant.io.atomic import atomic_path
 from ase_equivariant.io.model_file import save_model
 from ase_equivariant.potential import Potential
+from ase_equivariant.precision import parse_dtype
 from ase_equivariant.training.build import (
-    DTYPES,
     build_start,
     check_labels,
     describe_splits,
@@ -101,7 +101,7 @@ def train(
         splits = make_splits(config.data)
         start = build_start(config, splits)
         potential, config = start.potential, start.config
-        validation = make_samples(splits.validation, potential.cutoff, DTYPES[config.run.dtype])
+        validation = make_samples(splits.validation, potential.cutoff, parse_dtype(config.run.dtype))
         parts = {"training": start.samples, "validation": validation}
         check_labels(config, parts)
         fingerprint, folder = make_fingerprint(start, parts), config.folder

@@ -181,5 +181,5 @@ def test_the_commands_write_what_lammps_reads(tmp_path, monkeypatch):
     if native.best_level() >= 0:
         runner.invoke(app, ["lammps", "export", str(source), "--level", "baseline"], catch_exceptions=False)
         assert (tmp_path / "salt.network").read_bytes().startswith(MAGIC)
-    for words, wrong in ((["--dtype", "half"], "choose float32"), (["--level", "sse"], "choose baseline")):
+    for words, wrong in ((["--dtype", "half"], "choose 'float32'"), (["--level", "sse"], "choose baseline")):
         assert wrong in str(runner.invoke(app, ["lammps", "export", str(source), *words]).exception)
