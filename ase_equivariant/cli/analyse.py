@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from ase import Atoms
-from ase.io import read
-from matplotlib.axes import Axes
 
-from ase_equivariant.cli.common import OutputOption, OverwriteOption, console, number_table
+from ase_equivariant.cli.common import OutputOption, OverwriteOption, console, number_table, read_frames
 from ase_equivariant.cli.results import result_files, write_results
 from ase_equivariant.plotting.diffusion import plot_displacement
 from ase_equivariant.plotting.distances import plot_distances, plot_radial_distribution
-from ase_equivariant.plotting.figure import new_figure
+from ase_equivariant.plotting.figure import Panel, panels_figure
 from ase_equivariant.plotting.vibrations import plot_spectrum
 from ase_equivariant.recipes.diffusion import Diffusion, diffusion
 from ase_equivariant.recipes.distances import RadialDistribution, distance_distribution, radial_distribution
-from ase_equivariant.recipes.frames import interval_fs
+from ase_equivariant.recipes.frames import without_beginning
 from ase_equivariant.recipes.vibrations import PER_CM_PER_THZ, VibrationalSpectrum, vibrational_spectrum
 
 
@@ -40,13 +36,11 @@ def analyse(
     """Distances, vibrations and diffusion along a trajectory; those asked for, or distances and vibrations."""
     if not (rdf or vdos or diffuse):
         rdf = vdos = True
-    frames = read_frames(trajectory)
+    frames = without_beginning(read_frames(trajectory), discard_ps, frame_fs)
     files = result_files(output_dir, trajectory.name.split(".")[0], "analysis", overwrite)
-    if discard_ps > 0:
-        frames = frames[round(1000 * discard_ps / interval_fs(frames, frame_fs)) :]
-    panels: list[Callable[[Axes], Axes]] = []
+    panels: list[Panel] = []
     found: dict[str, Any] = {"trajectory": str(trajectory), "num_frames": len(frames)}
-    if rdf and frames and frames[0].pbc.all():
+    if rdf and frames[0].pbc.all():
         found["radial_distribution"] = radial = radial_distribution(frames)
         _print_peaks(radial)
         panels.append(lambda ax: plot_radial_distribution(radial, ax))
@@ -61,27 +55,7 @@ def analyse(
         found["diffusion"] = moved = diffusion(frames, elements, frame_fs)
         _print_diffusion(moved)
         panels.append(lambda ax: plot_displacement(moved, ax))
-    figure = new_figure(5.6 * len(panels), 4.2)
-    for ax, draw in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        draw(ax)
-    write_results(files, found, figure)
-
-
-def read_frames(path: Path) -> list[Atoms]:
-    """Frames of a trajectory.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there is no such file, or ASE cannot read it.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        frames = read(path, ":")
-    except Exception as error:  # ASE's readers raise whatever their format makes them stumble on
-        raise ValueError(f"{path}: ASE cannot read it ({type(error).__name__}: {error})") from None
-    return frames if isinstance(frames, list) else [frames]
+    write_results(files, found, panels_figure([panels], 5.6, 4.2))
 
 
 def _print_peaks(found: RadialDistribution) -> None:

@@ -40,16 +40,41 @@ def read_structure(source: str) -> tuple[str, Atoms]:
             return name, molecule(name) if kind == "molecule" else bulk(name)
         except (KeyError, ValueError, RuntimeError) as error:
             raise ValueError(f"{source}: ASE knows no such {kind} ({error})") from None
-    path = Path(source)
-    if not path.is_file():
+    if not Path(source).is_file():
         raise FileNotFoundError(f"{source}: no such file (molecule:NAME and bulk:NAME take a structure from ASE)")
+    return _short_name(source), read_frames(source, "-1")[0]
+
+
+def read_frames(path: str | Path, index: str = ":") -> list[Atoms]:
+    """Structures of a file, by default all of them; never none.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or ASE cannot read it.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file")
     try:
-        atoms = read(path)
+        frames = read(path, index)
     except Exception as error:  # ASE's readers raise whatever their format makes them stumble on
-        raise ValueError(f"{source}: ASE cannot read it ({type(error).__name__}: {error})") from None
-    if not isinstance(atoms, Atoms):
-        raise ValueError(f"{source}: holds no single structure")
-    return path.name.split(".")[0], atoms
+        raise ValueError(f"{path}: ASE cannot read it ({type(error).__name__}: {error})") from None
+    found = frames if isinstance(frames, list) else [frames]
+    if not found:
+        raise ValueError(f"{path}: holds no structure")
+    return found
+
+
+def read_structures(source: str) -> dict[str, Atoms]:
+    """All structures of a source as of :func:`read_structure`: NAME, or NAME-0, NAME-1, … where a file has several."""
+    if not Path(source).is_file():
+        return dict([read_structure(source)])
+    name, frames = _short_name(source), read_frames(source)
+    return {name: frames[0]} if len(frames) == 1 else {f"{name}-{k}": frame for k, frame in enumerate(frames)}
+
+
+def _short_name(path: str) -> str:
+    return Path(path).name.split(".")[0]
 
 
 def expand_folders(sources: Sequence[str]) -> list[str]:
@@ -70,16 +95,6 @@ def expand_folders(sources: Sequence[str]) -> list[str]:
             raise FileNotFoundError(f"{source}: there is no file in this folder")
         found += files
     return found
-
-
-def read_frames(source: str) -> dict[str, Atoms]:
-    """All structures of a source as of :func:`read_structure`: NAME, or NAME-0, NAME-1, … where a file has several."""
-    name, last = read_structure(source)
-    if not Path(source).is_file():
-        return {name: last}
-    frames = read(source, ":")
-    assert isinstance(frames, list)
-    return {name: last} if len(frames) == 1 else {f"{name}-{k}": frame for k, frame in enumerate(frames)}
 
 
 def relaxed_crystal(model: str, atoms: Atoms, device: str, dtype: str | None) -> None:

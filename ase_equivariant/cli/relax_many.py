@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from ase_equivariant.cli.common import console, expand_folders, read_frames
+from ase_equivariant.cli.common import console, expand_folders, read_structures
 from ase_equivariant.engines.parsl import parsl_submit
 from ase_equivariant.engines.throughput import Job, run_all
 from ase_equivariant.io.atomic import atomic_path
@@ -37,7 +37,7 @@ def relax_many(job: Job, files: Sequence[str], config: Path, chunk: int, output_
         raise FileExistsError(f"{output} exists: replace it with --overwrite (what is done is not done again)")
     structures: dict[str, Atoms] = {}
     for file in expand_folders(files):
-        for name, atoms in read_frames(file).items():
+        for name, atoms in read_structures(file).items():
             if name in structures:
                 raise ValueError(f"two structures have the name {name}, the second in {file}: rename a file")
             structures[name] = atoms

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from ase import Atoms
-from matplotlib.axes import Axes
 
 from ase_equivariant.calculator import EquivariantCalculator
-from ase_equivariant.cli.analyse import read_frames
 from ase_equivariant.cli.common import (
     DeviceOption,
     DtypeOption,
@@ -22,20 +18,20 @@ from ase_equivariant.cli.common import (
     OverwriteOption,
     console,
     number_table,
+    read_frames,
     read_structure,
 )
 from ase_equivariant.cli.results import result_files, write_results
-from ase_equivariant.plotting.figure import new_figure
+from ase_equivariant.plotting.figure import Panel, panels_figure
 from ase_equivariant.plotting.spectra import plot_dynamic, plot_harmonic
 from ase_equivariant.recipes.checks import sample
 from ase_equivariant.recipes.dynamic_spectra import DynamicSpectrum, dynamic_spectrum
 from ase_equivariant.recipes.ensembles import MDSettings
-from ase_equivariant.recipes.frames import interval_fs
+from ase_equivariant.recipes.frames import without_beginning
 from ase_equivariant.recipes.relax import relax
 from ase_equivariant.recipes.spectra import HarmonicSpectrum, harmonic_spectrum
 
 _SETTLING_PS = 2.0
-Panel = Callable[[Axes], Axes]
 
 
 def spectrum(
@@ -68,7 +64,7 @@ def spectrum(
         raise ValueError("--time-ps and --trajectory are both given: keep one of them")
     name, atoms = read_structure(file)
     files = result_files(output_dir, name, "spectrum", overwrite)
-    frames = None if trajectory is None else _frames(trajectory, discard_ps, frame_fs)
+    frames = None if trajectory is None else without_beginning(read_frames(trajectory), discard_ps, frame_fs)
     atoms.calc = calc = EquivariantCalculator(model, device=device, dtype=dtype, preset="phonon")
     with console.status("relaxing"):
         relax(atoms, fmax=fmax)
@@ -88,16 +84,7 @@ def spectrum(
             found["dynamic"] = dynamic = dynamic_spectrum(frames, calc, frame_fs, resolution)
         console.print(f"trajectory of {len(frames)} frames: vibrations at {dynamic.temperature_K:.0f} K")
         rows.append(_dynamic_panels(dynamic))
-    figure = new_figure(6.4 * len(rows[0]), 3.4 * len(rows))
-    for axes, panels in zip(figure.subplots(len(rows), len(rows[0]), squeeze=False), rows, strict=True):
-        for ax, draw in zip(axes, panels, strict=True):
-            draw(ax)
-    write_results(files, found, figure)
-
-
-def _frames(trajectory: Path, discard_ps: float, frame_fs: float | None) -> list[Atoms]:
-    frames = read_frames(trajectory)
-    return frames[round(1000 * discard_ps / interval_fs(frames, frame_fs)) :] if discard_ps > 0 else frames
+    write_results(files, found, panels_figure(rows, 6.4, 3.4))
 
 
 def _harmonic_panels(found: HarmonicSpectrum, width: float) -> list[Panel]:

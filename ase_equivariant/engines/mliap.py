@@ -7,6 +7,7 @@ process LAMMPS must be built with Kokkos, whose data have the exchange of featur
 from __future__ import annotations
 
 import pickle
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class EquivariantMLIAP:
     Parameters
     ----------
     potential : Potential
-        Not changed later.
+        Copied.
     dtype : torch.dtype
         Of the network.
 
@@ -46,7 +47,7 @@ class EquivariantMLIAP:
     """
 
     def __init__(self, potential: Potential, dtype: torch.dtype = torch.float32):
-        self.potential = potential.to(dtype=dtype).requires_grad_(False)
+        self.potential = deepcopy(potential).to(dtype=dtype).requires_grad_(False)
         self.element_types = list(potential.species)
         self.rcutfac = 0.5 * potential.cutoff
         self.ndescriptors = self.nparams = 1

@@ -10,12 +10,12 @@ import bisect
 import ctypes
 import struct
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ase.data import atomic_numbers
 
 from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.io.atomic import atomic_path
@@ -26,7 +26,7 @@ from ase_equivariant.potential.frozen import FrozenPotential
 from ase_equivariant.potential.potential import Potential
 from ase_equivariant.potential.verification import verify
 
-MAGIC = b"EQVIMG01"
+MAGIC = b"EQVIMG02"
 # interface of the kernels, bytes of a number, instruction set, species, bytes, relocations, place of the root; cutoff
 _HEADER = struct.Struct("<8sIIIIQQQd")
 _ALIGNMENT = 64
@@ -58,7 +58,7 @@ def write_network_image(
             "this model has a ZBL repulsion, which the compiled network leaves to Python: "
             "use `ase-equivariant lammps run`"
         )
-    exact = potential.double()
+    exact = deepcopy(potential).to(dtype=torch.float64)
     frozen = FrozenPotential(exact, dtype, level=level)
     checked = verify(
         frozen, exact, atoms_to_graph(golden_structure(exact.species), exact.cutoff, dtype=torch.float64), None
@@ -79,7 +79,7 @@ def write_network_image(
         root,
         exact.cutoff,
     )
-    species = np.array([atomic_numbers[symbol] for symbol in exact.species], dtype="<i8").tobytes()
+    species = np.array(exact.species, dtype="S8").tobytes()
     with atomic_path(path) as temporary:
         start = len(header) + len(species) + 8 * len(places)
         gap = bytes(-start % _ALIGNMENT)
@@ -92,12 +92,12 @@ def _image(builder: NetworkBuilder) -> tuple[bytearray, list[int], int]:
     starts: dict[int, tuple[int, int]] = {}  # address: (size, place in the image)
     blob = bytearray()
     for piece in pieces:
-        address, data = _memory(piece)
-        if not data or address in starts:
+        address, size = _memory(piece)
+        if not size or address in starts:
             continue
         blob += bytes(-len(blob) % _ALIGNMENT)
-        starts[address] = (len(data), len(blob))
-        blob += data
+        starts[address] = (size, len(blob))
+        blob += ctypes.string_at(address, size)
     addresses = sorted(starts)
 
     def place_of(address: int) -> int | None:
@@ -108,8 +108,8 @@ def _image(builder: NetworkBuilder) -> tuple[bytearray, list[int], int]:
 
     places = []
     for piece in pieces:
-        address, data = _memory(piece)
-        for offset in _pointers(piece) if data else ():
+        address, size = _memory(piece)
+        for offset in _pointers(piece) if size else ():
             here = starts[address][1] + offset
             (target,) = struct.unpack_from("<Q", blob, here)
             to = place_of(target) if target else None
@@ -119,10 +119,12 @@ def _image(builder: NetworkBuilder) -> tuple[bytearray, list[int], int]:
     return blob, places, starts[ctypes.addressof(builder.network)][1]
 
 
-def _memory(piece: Any) -> tuple[int, bytes]:
+def _memory(piece: Any) -> tuple[int, int]:
+    """Address and bytes of an array or a struct."""
     if isinstance(piece, np.ndarray):
-        return piece.ctypes.data, piece.tobytes()
-    return ctypes.addressof(piece), bytes(piece)
+        assert piece.flags.c_contiguous
+        return piece.ctypes.data, piece.nbytes
+    return ctypes.addressof(piece), ctypes.sizeof(piece)
 
 
 def _pointers(piece: Any) -> Iterator[int]:

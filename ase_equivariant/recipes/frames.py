@@ -48,6 +48,23 @@ def interval_fs(frames: Sequence[Atoms], given: float | None = None) -> float:
     return float(steps.mean())
 
 
+def without_beginning(frames: Sequence[Atoms], discard_ps: float, given_fs: float | None = None) -> list[Atoms]:
+    """Frames without those of the first ``discard_ps``; ``given_fs`` apart, or as :func:`interval_fs` finds.
+
+    Raises
+    ------
+    ValueError
+        If nothing remains, or the time between frames is not known.
+    """
+    if discard_ps <= 0:
+        return list(frames)
+    interval = interval_fs(frames, given_fs)
+    remaining = list(frames[round(1000 * discard_ps / interval) :])
+    if not remaining:
+        raise ValueError(f"nothing remains of {len(frames) * interval / 1000:g} ps without the first {discard_ps:g} ps")
+    return remaining
+
+
 def velocities(frames: Sequence[Atoms]) -> np.ndarray:
     """(frames, N, 3) in Å/fs.
 

@@ -48,10 +48,31 @@ class Frame:
         return len(self.atoms) == 1 and not self.atoms.pbc.any()
 
     def rotated(self, rotation: np.ndarray) -> Frame:
-        """The frame, its cell and its labels turned by a rotation matrix (3, 3)."""
+        """The frame, its cell and its labels turned by a rotation matrix (3, 3).
+
+        Raises
+        ------
+        ValueError
+            If there are labels of the user's own, whose transformation a frame does not know.
+        """
         atoms = self.atoms.copy()
         atoms.set_cell(atoms.cell.array @ rotation.T)
         atoms.positions = atoms.positions @ rotation.T
         forces = None if self.forces is None else self.forces @ rotation.T
         stress = None if self.stress is None else rotation @ self.stress @ rotation.T
-        return replace(self, atoms=atoms, forces=forces, stress=stress)
+        readouts = {name: _turned(name, label, rotation) for name, label in self.readouts.items()}
+        return replace(self, atoms=atoms, forces=forces, stress=stress, readouts=readouts)
+
+
+_CARTESIAN_INDICES = {"charges": 0, "dipole": 1, "polarizability": 2, "born_effective_charges": 2}
+
+
+def _turned(name: str, label: Label, rotation: np.ndarray) -> Label:
+    if name not in _CARTESIAN_INDICES:
+        raise ValueError(
+            f"a frame with labels {name!r} cannot be turned: only {', '.join(_CARTESIAN_INDICES)} are known"
+        )
+    values = label.values
+    for axis in range(-_CARTESIAN_INDICES[name], 0):
+        values = np.moveaxis(np.tensordot(values, rotation, (axis, 1)), -1, axis)
+    return replace(label, values=values)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk, molecule
+from lammps_cases import CUTOFF, SPECIES, potential
 from typer.testing import CliRunner
 
 from ase_equivariant import Potential, PotentialConfig
-from ase_equivariant.architectures import GVPConfig, NequIPConfig
+from ase_equivariant.architectures import NequIPConfig
 from ase_equivariant.cli.main import app
 from ase_equivariant.engines.mliap import EquivariantMLIAP, write_mliap
 from ase_equivariant.engines.network_image import MAGIC
@@ -20,9 +21,6 @@ from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.graph.neighbors import neighbor_list
 from ase_equivariant.io.model_file import ModelCard, save_model
 from ase_equivariant.kernels import network as native
-
-SPECIES = ("Cl", "H", "Na", "O")
-CUTOFF = 4.0
 
 
 class Processes:
@@ -87,18 +85,6 @@ class Data:
     def update_pair_forces(self, gradients):
         np.add.at(self.forces, self.tags[self.pair_i], gradients)
         np.add.at(self.forces, self.tags[self.pair_j], -gradients)
-
-
-def potential(name):
-    torch.manual_seed(2)
-    shared = {"species": SPECIES, "cutoff": CUTOFF, "num_layers": 3, "num_radial": 4, "avg_num_neighbors": 12.0}
-    if name == "gvp":
-        config = GVPConfig(**shared, num_scalars=6, num_vectors=4, edge_scalars=4)
-    else:
-        config = NequIPConfig(**shared, l_max=2, irreps_hidden="4x0e+3x1o+2x2e", radial_hidden=(8,))
-    made = Potential(PotentialConfig(architecture=config, zbl=True, zbl_inner=1.0, zbl_outer=2.0))
-    made.scaling.set(scale=[6.0, 8.0, 10.0, 12.0], shift=[-0.5, 0.3, -0.1, 0.2])
-    return made.requires_grad_(False)
 
 
 def crystal():

@@ -37,7 +37,7 @@ public:
 
     double cutoff() const { return header_.cutoff; }
     int real_bytes() const { return int(header_.real_bytes); }
-    const std::vector<int64_t> &atomic_numbers() const { return species_; }
+    const std::vector<std::string> &species() const { return species_; }  // chemical symbols
     // Of the rows that are exchanged.
     int64_t widest() const {
         int64_t width = 0;
@@ -79,10 +79,13 @@ private:
             if (std::fread(to, 1, bytes, file.get()) != bytes) throw std::runtime_error(path + " is cut off: export the model again");
         };
         get(&header_, sizeof header_);
-        if (std::memcmp(header_.magic, "EQVIMG01", 8))
+        if (std::memcmp(header_.magic, "EQVIMG02", 8))
             throw std::runtime_error(path + " is no exported model: write one with `ase-equivariant lammps export`");
-        species_.resize(header_.num_species);
-        get(species_.data(), 8 * species_.size());
+        for (uint32_t s = 0; s < header_.num_species; s++) {
+            char symbol[9] = {};
+            get(symbol, 8);
+            species_.emplace_back(symbol);
+        }
         std::vector<uint64_t> places(header_.num_places);
         get(places.data(), 8 * places.size());
         const size_t start = sizeof header_ + 8 * (species_.size() + places.size());
@@ -104,7 +107,7 @@ private:
         void operator()(char *pointer) const { std::free(pointer); }
     };
     Header header_;
-    std::vector<int64_t> species_;
+    std::vector<std::string> species_;
     std::unique_ptr<char, Free> image_;
     const Network *network_ = nullptr;
     void *handle_ = nullptr, *memory_ = nullptr;

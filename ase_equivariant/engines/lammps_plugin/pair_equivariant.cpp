@@ -27,14 +27,6 @@
 
 namespace LAMMPS_NS {
 
-const char *const SYMBOLS[] = {
-    "X", "H", "He", "Li", "Be", "B", "C", "N", "O", "F", "Ne", "Na", "Mg", "Al", "Si", "P", "S", "Cl", "Ar", "K", "Ca", "Sc", "Ti", "V",
-    "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Ga", "Ge", "As", "Se", "Br", "Kr", "Rb", "Sr", "Y", "Zr", "Nb", "Mo", "Tc", "Ru", "Rh",
-    "Pd", "Ag", "Cd", "In", "Sn", "Sb", "Te", "I", "Xe", "Cs", "Ba", "La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho",
-    "Er", "Tm", "Yb", "Lu", "Hf", "Ta", "W", "Re", "Os", "Ir", "Pt", "Au", "Hg", "Tl", "Pb", "Bi", "Po", "At", "Rn", "Fr", "Ra", "Ac",
-    "Th", "Pa", "U", "Np", "Pu", "Am", "Cm", "Bk", "Cf", "Es", "Fm", "Md", "No", "Lr", "Rf", "Db", "Sg", "Bh", "Hs", "Mt", "Ds", "Rg",
-    "Cn", "Nh", "Fl", "Mc", "Lv", "Ts", "Og"};
-
 class PairEquivariant : public Pair {
 public:
     explicit PairEquivariant(LAMMPS *lmp) : Pair(lmp) {
@@ -100,9 +92,9 @@ void PairEquivariant::coeff(int narg, char **arg) {
     species_of_type_.assign(types + 1, -1);
     for (int type = 1; type <= types; type++) {
         const std::string symbol = arg[2 + type];
-        const auto &known = image_->atomic_numbers();
-        for (size_t s = 0; s < known.size(); s++)
-            if (symbol == SYMBOLS[known[s]]) species_of_type_[type] = int64_t(s);
+        const auto &known = image_->species();
+        const auto found = std::find(known.begin(), known.end(), symbol);
+        if (found != known.end()) species_of_type_[type] = found - known.begin();
         if (species_of_type_[type] < 0 && symbol != "NULL")
             error->all(FLERR, "pair_style equivariant: the model {} does not know {} of type {}", arg[2], symbol, type);
     }
