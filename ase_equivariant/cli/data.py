@@ -12,36 +12,44 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ase_equivariant.cli.common import console
+from ase_equivariant.cli.common import OverwriteOption, console
 from ase_equivariant.config import ConfigError
 from ase_equivariant.io.atomic import atomic_path
+from ase_equivariant.training.database import iterate_frames, write_database
 from ase_equivariant.training.doctor.examine import Report, examine_files
 from ase_equivariant.training.doctor.finding import Finding, numbers
 from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.readers import DataError
 
-data = typer.Typer(name="data", help="Look at data sets before training on them.", no_args_is_help=True)
+data = typer.Typer(
+    name="data", help="Look at data sets before training on them; write them as databases.", no_args_is_help=True
+)
 
 FOUND_ERRORS, BAD_INPUT = 1, 2
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
-@data.callback()
-def _group() -> None:
-    """Keeps ``check`` a word of its own while it is the only command."""
+FilesArgument = Annotated[list[Path], typer.Argument(help="Labelled structures: any file ASE reads, or an MD17 npz.")]
+UnitsOption = Annotated[str, typer.Option(help="Unit of the energies: auto, eV, kcal/mol, kJ/mol or Hartree.")]
+LengthOption = Annotated[str, typer.Option(help="Unit of the positions: Angstrom or Bohr.")]
+LabelsOption = Annotated[str, typer.Option(help="revised or original labels of an rMD17 file.")]
+EnergyOption = Annotated[str | None, typer.Option(help="Name of the energies, if not ASE's.")]
+ForcesOption = Annotated[str | None, typer.Option(help="Name of the forces, if not ASE's.")]
+StressOption = Annotated[str | None, typer.Option(help="Name of the stresses, if not ASE's.")]
+VirialOption = Annotated[str | None, typer.Option(help="Name of virials in eV, instead of stresses.")]
 
 
 @data.command()
 def check(
-    files: Annotated[list[Path], typer.Argument(help="Labelled structures: any file ASE reads, or an MD17 npz.")],
+    files: FilesArgument,
     test: Annotated[list[Path] | None, typer.Option(help="Structures to test on; as often as needed.")] = None,
-    units: Annotated[str, typer.Option(help="Unit of the energies: auto, eV, kcal/mol, kJ/mol or Hartree.")] = "auto",
-    length_units: Annotated[str, typer.Option(help="Unit of the positions: Angstrom or Bohr.")] = "Angstrom",
-    labels: Annotated[str, typer.Option(help="revised or original labels of an rMD17 file.")] = "revised",
-    energy_key: Annotated[str | None, typer.Option(help="Name of the energies, if not ASE's.")] = None,
-    forces_key: Annotated[str | None, typer.Option(help="Name of the forces, if not ASE's.")] = None,
-    stress_key: Annotated[str | None, typer.Option(help="Name of the stresses, if not ASE's.")] = None,
-    virial_key: Annotated[str | None, typer.Option(help="Name of virials in eV, instead of stresses.")] = None,
+    units: UnitsOption = "auto",
+    length_units: LengthOption = "Angstrom",
+    labels: LabelsOption = "revised",
+    energy_key: EnergyOption = None,
+    forces_key: ForcesOption = None,
+    stress_key: StressOption = None,
+    virial_key: VirialOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")] = None,
 ) -> None:
     """Look for what would spoil training: units, signs, copies, outliers, missing labels, overlap with the test part.
@@ -67,6 +75,38 @@ def check(
             temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
     if report.has_errors:
         raise typer.Exit(FOUND_ERRORS)
+
+
+@data.command()
+def convert(
+    files: FilesArgument,
+    output: Annotated[Path, typer.Option(help="Database to write: NAME.db (SQLite) or NAME.aselmdb (LMDB).")],
+    units: UnitsOption = "auto",
+    length_units: LengthOption = "Angstrom",
+    labels: LabelsOption = "revised",
+    energy_key: EnergyOption = None,
+    forces_key: ForcesOption = None,
+    stress_key: StressOption = None,
+    virial_key: VirialOption = None,
+    dipole_key: Annotated[str | None, typer.Option(help="Name of the dipoles, if not ASE's.")] = None,
+    dipole_units: Annotated[str, typer.Option(help="e*Angstrom, Debye or au.")] = "e*Angstrom",
+    polarizability_key: Annotated[str | None, typer.Option(help="Name of the polarizabilities.")] = None,
+    polarizability_units: Annotated[str, typer.Option(help="e2*Angstrom2/eV, Angstrom3 or au.")] = "e2*Angstrom2/eV",
+    charges_key: Annotated[str | None, typer.Option(help="Name of the charges of atoms, if not ASE's.")] = None,
+    charge_key: Annotated[str, typer.Option(help="Name of a structure's charge.")] = "charge",
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write labelled structures to one database in eV and Å, from which training can stream (`data.streaming`)."""
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"{output} exists: replace it with --overwrite")
+    config = LabelConfig.parse(
+        {"units": units, "length_units": length_units, "labels": labels, "energy_key": energy_key,
+         "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key, "dipole_key": dipole_key,
+         "dipole_units": dipole_units, "polarizability_key": polarizability_key,
+         "polarizability_units": polarizability_units, "charges_key": charges_key, "charge_key": charge_key}
+    )  # fmt: skip
+    count = write_database(output, (frame for file in files for frame in iterate_frames(file, config)))
+    console.print(f"wrote {count} structures to {output}", soft_wrap=True)
 
 
 def _show(report: Report) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -17,15 +18,17 @@ from ase_equivariant.io.model_file import ModelCard
 from ase_equivariant.potential import Potential
 from ase_equivariant.precision import parse_dtype
 from ase_equivariant.training.config import TrainConfig
-from ase_equivariant.training.dataset import Batch, make_samples, mean_neighbors, replay_count
+from ase_equivariant.training.dataset import Batch, make_samples, mean_neighbors
 from ase_equivariant.training.evaluate import Evaluation
 from ase_equivariant.training.finetune import freeze, label_replay, load_parent, refit_references, replay_sources
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.labels import LabelConfig
+from ase_equivariant.training.loader import replay_count
 from ase_equivariant.training.readers import DataError
 from ase_equivariant.training.readout_labels import set_readout_scales
 from ase_equivariant.training.references import energy_scales, reference_energies, species_of
 from ase_equivariant.training.splits import Splits
+from ase_equivariant.training.streaming import OnDemand
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Start:
         In the run's dtype; what is not to be trained does not require gradients.
     config : TrainConfig
         Resolved.
-    samples, replay : list of Batch
+    samples, replay : sequence of Batch
         Training structures, and those that are mixed in, as tensors.
     parent : dict
         Name, sha256 and licence of the model it starts from; empty if from random weights.
@@ -48,8 +51,8 @@ class Start:
 
     potential: Potential
     config: TrainConfig
-    samples: list[Batch]
-    replay: list[Batch]
+    samples: Sequence[Batch]
+    replay: Sequence[Batch]
     parent: dict[str, str]
     replay_source: list[Frame]
 
@@ -89,7 +92,7 @@ def build_start(config: TrainConfig, splits: Splits) -> Start:
     return Start(potential.to(dtype), config, samples, replay, parent.describe(), again)
 
 
-def build_potential(config: TrainConfig, splits: Splits) -> tuple[Potential, TrainConfig, list[Batch]]:
+def build_potential(config: TrainConfig, splits: Splits) -> tuple[Potential, TrainConfig, Sequence[Batch]]:
     """An untrained potential for the data.
 
     Fills in what the configuration leaves to the data (species, mean number of
@@ -157,17 +160,20 @@ def check_labels(config: TrainConfig, parts: Mapping[str, Sequence[Batch]]) -> N
                 )
 
 
-def make_fingerprint(start: Start, parts: Mapping[str, Sequence[Batch]]) -> str:
+def make_fingerprint(start: Start, splits: Splits, parts: Mapping[str, Sequence[Batch]]) -> str:
     """sha256 of everything that decides the weights: configuration, initial model and structures with labels.
 
     Of replayed structures, those in the files: labels that the initial model gives differ in the last digit
-    from one processor to the next, and a run may continue on another.
+    from one processor to the next, and a run may continue on another. Of streamed structures, their files and
+    positions in them.
     """
     digest = hashlib.sha256(start.config.fingerprint().encode())
     digest.update(start.parent.get("sha256", "").encode())
+    if splits.digest:
+        digest.update(splits.digest + json.dumps(splits.indices).encode())
     for part, samples in parts.items():
         digest.update(part.encode())
-        for sample in samples:
+        for sample in samples if not isinstance(samples, OnDemand) else ():
             for tensor in (
                 sample.graph.atomic_numbers,
                 sample.graph.edge_vectors,

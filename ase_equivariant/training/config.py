@@ -36,7 +36,7 @@ _ADDED_LABELS = {**{key: LabelConfig.model_fields[key].default for key in ADDED_
 _ADDED: dict[str, dict[str, Any]] = {
     "model": {"readouts": []},
     "loss": {"readouts": {}},
-    "data": {**_ADDED_LABELS, "from_each_file": False},
+    "data": {**_ADDED_LABELS, "from_each_file": False, "streaming": False},
     "replay": _ADDED_LABELS,
 }
 
@@ -52,6 +52,9 @@ class DataConfig(LabelConfig):
         Files, or how many (or what fraction) of the structures in ``train``, drawn with ``split_seed``.
     num_train : int or None
         At most this many structures for training, drawn with ``split_seed``.
+    streaming : bool
+        Leave the structures in their files, ASE's databases (``.db``, ``.aselmdb``), and read and convert each
+        whenever its turn comes, a step ahead of training: for sets that are larger than memory.
     from_each_file : bool
         Whether these numbers and fractions are of each of the ``train`` files, not of all together.
     train_indices, validation_indices, test_indices : tuple of int or None
@@ -72,6 +75,7 @@ class DataConfig(LabelConfig):
     validation: Files | Count | Fraction = 0.1
     test: Files | Count | Fraction | None = None
     num_train: Count | None = None
+    streaming: bool = False
     from_each_file: bool = False
     train_indices: tuple[int, ...] | None = None
     validation_indices: tuple[int, ...] | None = None

@@ -1,9 +1,10 @@
-"""Frames to tensors, once; batches by concatenation."""
+"""Frames to tensors; batches by concatenation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.readers import DataError
 from ase_equivariant.training.readout_labels import LabelTensor, collate_labels, to_tensors
-from ase_equivariant.training.sharing import divide
+from ase_equivariant.training.streaming import OnDemand
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,34 @@ def to_batch(frame: Frame, cutoff: float, dtype: torch.dtype, device: torch.devi
     )
 
 
-def make_samples(frames: Sequence[Frame], cutoff: float, dtype: torch.dtype) -> list[Batch]:
-    """Every frame's graph and labels, to be held in memory for the whole run."""
-    samples = [to_batch(frame, cutoff, dtype) for frame in frames]
+class StreamedSamples(OnDemand[Batch]):
+    """Graphs and labels of frames, made whenever they are asked for.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        Read when their turn comes.
+    cutoff : float
+        Å.
+    dtype : torch.dtype
+        Of edge vectors and labels.
+    """
+
+    def __init__(self, frames: Sequence[Frame], cutoff: float, dtype: torch.dtype):
+        super().__init__(len(frames), lambda k: to_batch(frames[k], cutoff, dtype))
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """Edges and atoms of each structure, (n, 2), from going through all of them once."""
+        return np.array([(sample.graph.num_edges, sample.graph.num_atoms) for sample in self], dtype=np.int32)
+
+
+def make_samples(frames: Sequence[Frame], cutoff: float, dtype: torch.dtype) -> Sequence[Batch]:
+    """Every frame's graph and labels, held in memory for the whole run unless the frames are not, either."""
+    if isinstance(frames, OnDemand):
+        samples: Sequence[Batch] = StreamedSamples(frames, cutoff, dtype)
+    else:
+        samples = [to_batch(frame, cutoff, dtype) for frame in frames]
     if not any(sample.graph.num_edges for sample in samples):
         raise DataError(
             f"no two atoms are closer than the cutoff of {cutoff} Å in any structure: check units and cutoff"
@@ -107,103 +133,15 @@ def make_samples(frames: Sequence[Frame], cutoff: float, dtype: torch.dtype) -> 
     return samples
 
 
+def sizes_of(samples: Sequence[Batch], indices: Sequence[int] | None = None) -> np.ndarray:
+    """Edges and atoms of samples, (n, 2); by default of all."""
+    if isinstance(samples, StreamedSamples):
+        return samples.sizes if indices is None else samples.sizes[list(indices)]
+    found = samples if indices is None else [samples[k] for k in indices]
+    return np.array([(sample.graph.num_edges, sample.graph.num_atoms) for sample in found]).reshape(-1, 2)
+
+
 def mean_neighbors(samples: Sequence[Batch]) -> float:
     """Mean number of neighbours of an atom, ⟨E/N⟩ over all structures together."""
-    return sum(s.graph.num_edges for s in samples) / sum(s.graph.num_atoms for s in samples)
-
-
-class EpochLoader:
-    """Batches of one epoch after another, in an order that only ``seed`` and the epoch decide.
-
-    Several processes get the same batches, each its share of every one, with about as many edges as the others'.
-    Where a batch has fewer structures than there are processes, the rest get one without labels, so that all take
-    as many steps.
-
-    Parameters
-    ----------
-    samples : sequence of Batch
-        One structure each.
-    batch_size : int
-        Structures in a batch, all processes together; the last of an epoch may be smaller.
-    seed : int or None
-        None keeps the order of ``samples``.
-    replay, replay_fraction : sequence of Batch, float
-        Further structures that are mixed into every batch, as many as make up this fraction of it.
-    rank, world_size : int
-        Which of how many processes this is.
-
-    Raises
-    ------
-    DataError
-        If there are too few structures to replay, or no room for them.
-
-    Attributes
-    ----------
-    epoch : int
-        The epoch that iterating gives next.
-    skip : int
-        How many of its first batches to leave out, trained on before a kill.
-    """
-
-    def __init__(
-        self,
-        samples: Sequence[Batch],
-        batch_size: int,
-        seed: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-        replay: Sequence[Batch] = (),
-        replay_fraction: float = 0.0,
-    ):
-        self.replay = replay
-        self.num_replay = replay_count(batch_size, replay_fraction) if replay else 0
-        self.samples, self.batch_size, self.seed = samples, batch_size - self.num_replay, seed
-        self.rank, self.world_size = rank, world_size
-        self.epoch = self.skip = 0
-        if replay and batch_size < 2:
-            raise DataError(f"run.batch_size = {batch_size} has no room for replayed structures: make it 2 or more")
-        if self.num_replay > len(replay):
-            raise DataError(
-                f"finetune.replay has {len(replay)} structures, but {self.num_replay} are mixed into each batch of "
-                f"{batch_size}: add structures, or lower finetune.replay.fraction or run.batch_size"
-            )
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Batches of a whole epoch."""
-        return -(-len(self.samples) // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        order = torch.arange(len(self.samples))
-        if self.seed is not None:
-            generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
-            order = torch.randperm(len(self.samples), generator=generator)
-        chunks = order.split(self.batch_size)
-        for number in range(self.skip, self.batches_per_epoch):
-            again = [self.replay[k] for k in self._replayed(number)]
-            yield Batch.collate(self._share([*(self.samples[k] for k in chunks[number].tolist()), *again]))
-
-    def _share(self, batch: list[Batch]) -> list[Batch]:
-        """This process's structures of a batch."""
-        if self.world_size == 1:
-            return batch
-        edges = [sample.graph.num_edges for sample in batch]
-        mine = divide(edges, self.world_size)[self.rank]
-        return [batch[k] for k in mine] or [batch[edges.index(min(edges))].unlabelled()]
-
-    def _replayed(self, number: int) -> list[int]:
-        """Which replayed structures are in a batch of the epoch: drawn anew for each batch, without repetition."""
-        if not self.num_replay:
-            return []
-        generator = torch.Generator().manual_seed(_mix(_mix(self.seed or 0, self.epoch), number))
-        return torch.randperm(len(self.replay), generator=generator)[: self.num_replay].tolist()
-
-
-def replay_count(batch_size: int, fraction: float) -> int:
-    """How many replayed structures make up a fraction of a batch: at least one, and not all of it."""
-    return min(batch_size - 1, max(1, round(batch_size * fraction)))
-
-
-def _mix(seed: int, epoch: int) -> int:
-    """One number from two, so that epoch 1 of seed 0 is not epoch 0 of seed 1."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    edges, atoms = sizes_of(samples).sum(axis=0, dtype=np.int64)
+    return float(edges / atoms)

@@ -12,7 +12,8 @@ import lightning.pytorch as pl
 from ase_equivariant.potential import Potential
 from ase_equivariant.training.callbacks import DivergedError, EpochProgress, RunKeeper, TensorBoardLog
 from ase_equivariant.training.config import TrainConfig
-from ase_equivariant.training.dataset import Batch, EpochLoader
+from ase_equivariant.training.dataset import Batch
+from ase_equivariant.training.loader import EpochLoader
 from ase_equivariant.training.logs import MetricsLog
 from ase_equivariant.training.module import TrainingModule
 from ase_equivariant.training.processes import Threads, make_trainer, process_lost, quiet_lightning

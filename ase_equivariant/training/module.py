@@ -14,9 +14,10 @@ from torch.optim import Optimizer
 
 from ase_equivariant.potential import Potential
 from ase_equivariant.training.config import TrainConfig
-from ase_equivariant.training.dataset import Batch, EpochLoader
+from ase_equivariant.training.dataset import Batch
 from ase_equivariant.training.ema import WeightAverage
 from ase_equivariant.training.evaluator import Evaluator
+from ase_equivariant.training.loader import EpochLoader
 from ase_equivariant.training.loss import ErrorSums, Loss, compute_errors
 from ase_equivariant.training.optimizers import build_optimizer
 from ase_equivariant.training.schedules import Schedule

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from ase import Atoms
@@ -21,7 +22,9 @@ from ase_equivariant.training.readout_labels import convert_labels, find_labels,
 
 _ENERGY_UNITS = {"eV": 1.0, "kcal/mol": kcal / mol, "kJ/mol": kJ / mol, "Hartree": Hartree}
 _LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": Bohr}
-_DATABASES = (".db",)
+DATABASES = (".db", ".aselmdb")
+# A process may open a file of LMDB only once.
+_open: WeakValueDictionary[tuple[int, int, int], Any] = WeakValueDictionary()
 
 
 class DataError(ValueError):
@@ -36,7 +39,7 @@ def read_frames(
     Parameters
     ----------
     files : path or sequence of paths
-        ``.npz`` in the layout of MD17, ASE databases, and all that ``ase.io.read`` knows.
+        ``.npz`` in the layout of MD17, ASE databases (``.db``, ``.aselmdb``), and all that ``ase.io.read`` knows.
     config : LabelConfig, optional
         Names and units of the labels.
     allow_nonfinite : bool
@@ -75,17 +78,28 @@ def _read_file(path: Path, config: LabelConfig, allow_nonfinite: bool = False, *
         except ValueError as error:
             raise DataError(str(error)) from None
     elif labelled:
-        frames = _label(list(iterate_structures(path)), path, config)
+        structures = list(iterate_structures(path))
+        frames = [label_one(atoms, f"{path}: structure {k}", config) for k, atoms in enumerate(structures)]
+        check_names(structures, frames, path, config)
     else:
         frames = [Frame(_bare(atoms)) for atoms in iterate_structures(path)]
-    length = _LENGTH_UNITS[config.length_units]
-    for k, frame in enumerate(frames):
-        _check(frame, f"{path}: structure {k}", allow_nonfinite)
-    frames = [_convert(frame, _ENERGY_UNITS[energy_unit(path, config)], length) for frame in frames]
+    return [finish(frame, f"{path}: structure {k}", path, config, allow_nonfinite) for k, frame in enumerate(frames)]
+
+
+def finish(frame: Frame, where: str, path: Path, config: LabelConfig, allow_nonfinite: bool = False) -> Frame:
+    """A frame as its file has it, checked and in eV and Å; ``where`` begins messages.
+
+    Raises
+    ------
+    DataError
+        If a label has the wrong shape, is not finite and not allowed to be, or cannot be.
+    """
+    _check(frame, where, allow_nonfinite)
+    frame = _convert(frame, _ENERGY_UNITS[energy_unit(path, config)], _LENGTH_UNITS[config.length_units])
     try:
-        return [convert_labels(frame, config) for frame in frames]
+        return convert_labels(frame, config)
     except ValueError as error:
-        raise DataError(f"{path}: {error}") from None
+        raise DataError(f"{where}: {error}") from None
 
 
 def energy_unit(path: Path, config: LabelConfig) -> str:
@@ -102,21 +116,53 @@ def iterate_structures(path: Path) -> Iterator[Atoms]:
         If ASE cannot read it.
     """
     try:
-        if path.suffix in _DATABASES:
-            with connect(path) as database:
-                for row in database.select():
-                    atoms = row.toatoms()
-                    atoms.info.update(row.key_value_pairs)
-                    atoms.info.update(row.data)
-                    yield atoms
+        if path.suffix in DATABASES:
+            for row in open_database(path).select():
+                yield atoms_of(row)
         else:
             yield from iread(path, index=":")
+    except DataError:
+        raise
     except Exception as error:  # ASE's readers raise whatever their format makes them stumble on
         raise DataError(f"{path}: ASE cannot read it ({type(error).__name__}: {error})") from error
 
 
-def _label(structures: list[Atoms], path: Path, config: LabelConfig) -> list[Frame]:
-    """Take the labels out of structures; a name given in the configuration must occur somewhere."""
+def open_database(path: Path) -> Any:
+    """ASE's database, to be read.
+
+    Raises
+    ------
+    DataError
+        If it is one of LMDB, and the package that ASE reads those with is not installed.
+    """
+    if path.suffix != ".aselmdb":
+        return connect(path)
+    status = path.stat()
+    key = (status.st_dev, status.st_ino, status.st_mtime_ns)
+    try:
+        database = _open.get(key) or connect(path, readonly=True, readahead=False)
+    except ImportError:
+        raise DataError(f"{path}: LMDB needs another package: pip install 'ase-equivariant[lmdb]'") from None
+    _open[key] = database
+    return database
+
+
+def atoms_of(row: Any) -> Atoms:
+    """Structure of a database's row, with everything that is in it."""
+    atoms = row.toatoms()
+    atoms.info.update(row.key_value_pairs)
+    atoms.info.update(row.data)
+    return atoms
+
+
+def check_names(structures: Sequence[Atoms], frames: Sequence[Frame], path: Path, config: LabelConfig) -> None:
+    """Check that labels that the configuration names occur somewhere, and that there are energies or forces.
+
+    Raises
+    ------
+    DataError
+        If not; names those that there are.
+    """
     for name in ("energy_key", "forces_key", "stress_key", "virial_key"):
         key = getattr(config, name)
         if key is not None and all(_find(atoms, (key,)) is None for atoms in structures):
@@ -124,16 +170,21 @@ def _label(structures: list[Atoms], path: Path, config: LabelConfig) -> list[Fra
     for name, key in keys_of(config).items():
         if all(_find(atoms, (key,)) is None for atoms in structures):
             raise DataError(f"{path}: {name} is to be {key!r}, which no structure has: {', '.join(_keys(structures))}")
-    frames = [_label_one(atoms, f"{path}: structure {k}", config) for k, atoms in enumerate(structures)]
     if all(frame.energy is None and frame.forces is None and not frame.readouts for frame in frames):
         raise DataError(
             f"{path}: neither energies nor forces found; set data.energy_key and data.forces_key, "
             f"there are {', '.join(_keys(structures)) or 'no labels at all'}"
         )
-    return frames
 
 
-def _label_one(atoms: Atoms, where: str, config: LabelConfig) -> Frame:
+def label_one(atoms: Atoms, where: str, config: LabelConfig) -> Frame:
+    """A structure and its labels as they are in the file.
+
+    Raises
+    ------
+    DataError
+        If one has the wrong shape; the message begins with ``where``.
+    """
     energy = _find(atoms, (config.energy_key,) if config.energy_key else ("energy", "free_energy"))
     forces = _find(atoms, (config.forces_key or "forces",))
     stress = _find(atoms, (config.virial_key or config.stress_key or "stress",))
@@ -163,7 +214,7 @@ def _find(atoms: Atoms, keys: Iterable[str]) -> Any:
     return None
 
 
-def _keys(structures: list[Atoms]) -> list[str]:
+def _keys(structures: Sequence[Atoms]) -> list[str]:
     names: dict[str, None] = {}
     for atoms in structures:
         own = [*(atoms.calc.results if atoms.calc else {}), *atoms.info, *atoms.arrays]

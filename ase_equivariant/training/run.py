@@ -104,7 +104,7 @@ def train(
         validation = make_samples(splits.validation, potential.cutoff, parse_dtype(config.run.dtype))
         parts = {"training": start.samples, "validation": validation}
         check_labels(config, parts)
-        fingerprint, folder = make_fingerprint(start, parts), config.folder
+        fingerprint, folder = make_fingerprint(start, splits, parts), config.folder
         state = _open_folder(folder, fingerprint, restart_from_scratch, main)
         last_epoch = state["epoch"] if state else 0
         if main:

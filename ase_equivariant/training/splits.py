@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 
 from ase_equivariant.training.config import DataConfig
 from ase_equivariant.training.frames import Frame
+from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.readers import DataError, read_frames
+from ase_equivariant.training.streaming import OnDemand, StreamedFrames, pick_frames
 
 
 @dataclass(frozen=True)
@@ -18,14 +21,15 @@ class Splits:
     """Frames by use, and the lone atoms put aside.
 
     ``indices`` says which positions of the ``train`` files each part took; parts that come
-    from files of their own are not in it.
+    from files of their own are not in it. ``digest`` is of the files' contents where they are not held in memory.
     """
 
-    train: list[Frame]
-    validation: list[Frame]
-    test: list[Frame]
-    isolated_atoms: list[Frame]
+    train: Sequence[Frame]
+    validation: Sequence[Frame]
+    test: Sequence[Frame]
+    isolated_atoms: Sequence[Frame]
     indices: dict[str, list[int]]
+    digest: bytes = b""
 
 
 def make_splits(config: DataConfig) -> Splits:
@@ -38,9 +42,11 @@ def make_splits(config: DataConfig) -> Splits:
     """
     labels = config.label_config()
     files = [config.train] if isinstance(config.train, str) else config.train
-    by_file = [read_frames(path, labels) for path in files]
-    frames = [frame for found in by_file for frame in found]
-    lone = [k for k, frame in enumerate(frames) if frame.is_isolated_atom and config.references == "isolated_atoms"]
+    by_file = _read(files, labels, config.streaming)
+    digest = b"".join(source.digest() for source in by_file if isinstance(source, StreamedFrames))
+    frames = _choose(by_file)
+    wanted = config.references == "isolated_atoms"
+    lone = [k for k, frame in enumerate(frames) if frame.is_isolated_atom] if wanted else []
     isolated = [frames[k] for k in lone]
     if config.isolated_atoms is not None:
         isolated += read_frames(config.isolated_atoms, labels)
@@ -48,17 +54,31 @@ def make_splits(config: DataConfig) -> Splits:
         config = config.model_copy(update={"test_indices": _matching(frames, config.test_where)})
     sizes = [len(found) for found in by_file] if config.from_each_file else [len(frames)]
     indices = _divide(config, sizes, set(lone))
-    parts = {name: [frames[k] for k in chosen] for name, chosen in indices.items()}
+    parts = {name: _choose(by_file, where) for name, where in indices.items()}
     for name in ("validation", "test"):
         files = getattr(config, name)
         if isinstance(files, str | tuple):
             if name in parts:
                 raise DataError(f"data.{name} names files and data.{name}_indices is given too: keep one of them")
-            parts[name] = read_frames(files, labels)
-    return Splits(parts["train"], parts["validation"], parts.get("test", []), isolated, indices)
+            sources = _read([files] if isinstance(files, str) else files, labels, config.streaming)
+            parts[name] = _choose(sources)
+            digest += b"".join(source.digest() for source in sources if isinstance(source, StreamedFrames))
+    return Splits(parts["train"], parts["validation"], parts.get("test", []), isolated, indices, digest)
 
 
-def _matching(frames: list[Frame], where: dict[str, str]) -> tuple[int, ...]:
+def _read(files: Sequence[str], labels: LabelConfig, streaming: bool) -> list[Sequence[Frame]]:
+    return [StreamedFrames(path, labels) if streaming else read_frames(path, labels) for path in files]
+
+
+def _choose(sources: Sequence[Sequence[Frame]], indices: Sequence[int] | None = None) -> Sequence[Frame]:
+    """Frames at these positions of all sources together, by default all; held in memory if their sources are."""
+    if any(isinstance(source, OnDemand) for source in sources):
+        return pick_frames(sources, range(sum(map(len, sources))) if indices is None else indices)
+    frames = [frame for source in sources for frame in source]
+    return frames if indices is None else [frames[k] for k in indices]
+
+
+def _matching(frames: Sequence[Frame], where: dict[str, str]) -> tuple[int, ...]:
     """Positions of the structures whose notes match every pattern."""
     found = [
         k

@@ -7,7 +7,8 @@ import torch
 from emt_data import emt_frames
 
 from ase_equivariant.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from ase_equivariant.training.dataset import EpochLoader, make_samples
+from ase_equivariant.training.dataset import make_samples
+from ase_equivariant.training.loader import EpochLoader
 from ase_equivariant.training.logs import MetricsLog, read_metrics
 
 

@@ -18,12 +18,13 @@ from ase_equivariant.training import callbacks
 from ase_equivariant.training.build import build_start, make_fingerprint, summary
 from ase_equivariant.training.checkpoint import CheckpointError
 from ase_equivariant.training.config import TrainConfig
-from ase_equivariant.training.dataset import EpochLoader, make_samples
+from ase_equivariant.training.dataset import make_samples
 from ase_equivariant.training.evaluate import evaluate
 from ase_equivariant.training.finetune import frozen_parts
+from ase_equivariant.training.loader import EpochLoader
 from ase_equivariant.training.readers import DataError
 from ase_equivariant.training.run import train
-from ase_equivariant.training.splits import make_splits
+from ase_equivariant.training.splits import Splits, make_splits
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +185,9 @@ def test_stopped_within_epochs_it_goes_on_with_the_same_replay(shifted, parent, 
     assert found.card.training["replay"] == {"structures": 6, "labelled_by": "init"}
 
 
+NO_SPLITS = Splits([], [], [], [], {})
+
+
 def test_a_run_may_continue_where_the_initial_model_rounds_otherwise(shifted, parent, tmp_path):
     """The fingerprint is of what was given, not of the labels that were computed of it."""
     files = tmp_path / "old.xyz"
@@ -192,10 +196,10 @@ def test_a_run_may_continue_where_the_initial_model_rounds_otherwise(shifted, pa
     def fingerprints(labelled_by):
         replay = {"files": str(files), "labelled_by": labelled_by}
         start = start_of(config(shifted, parent, tmp_path, {"replay": replay}))
-        first = make_fingerprint(start, {})
+        first = make_fingerprint(start, NO_SPLITS, {})
         for sample in start.replay:
             sample.forces.mul_(1 + 1e-6)
-        return first, make_fingerprint(start, {})
+        return first, make_fingerprint(start, NO_SPLITS, {})
 
     by_init, by_files = fingerprints("init"), fingerprints("files")
     assert len({*by_init, *by_files}) == 2

@@ -6,7 +6,8 @@ import torch
 from emt_data import emt_frames, small_config
 
 from ase_equivariant.config import ConfigError
-from ase_equivariant.training.dataset import EpochLoader, make_samples
+from ase_equivariant.training.dataset import make_samples
+from ase_equivariant.training.loader import EpochLoader
 from ase_equivariant.training.sharing import divide
 
 

@@ -1,0 +1,108 @@
+"""Labelled structures as a database, which training reads one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db import connect
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from ase_equivariant.graph.convert import total_charge
+from ase_equivariant.io.atomic import atomic_path
+from ase_equivariant.training.frames import Frame
+from ase_equivariant.training.labels import LabelConfig
+from ase_equivariant.training.readers import DATABASES, DataError, finish, iterate_structures, label_one, read_frames
+
+_TENSORS = ("polarizability", "born_effective_charges")
+
+
+def iterate_frames(path: Path, config: LabelConfig) -> Iterator[Frame]:
+    """Frames of a file as :func:`~ase_equivariant.training.readers.read_frames` gives them, one after the other.
+
+    An npz file is in memory as a whole; of the others, one structure.
+
+    Raises
+    ------
+    DataError
+        As that.
+    """
+    if path.suffix == ".npz" or not path.is_file():
+        yield from read_frames(path, config)
+        return
+    labelled = False
+    for k, atoms in enumerate(iterate_structures(path)):
+        where = f"{path}: structure {k}"
+        frame = finish(label_one(atoms, where, config), where, path, config)
+        labelled |= frame.energy is not None or frame.forces is not None or bool(frame.readouts)
+        yield frame
+    if not labelled:
+        raise DataError(f"{path}: no energies, forces or other labels in it: name them with --energy-key and the like")
+
+
+def write_database(path: str | Path, frames: Iterable[Frame]) -> int:
+    """Write frames, in eV and Å and under ASE's names, to an ASE database, whole or not at all.
+
+    Polarizabilities and Born effective charges are there under these names, so that training finds them with
+    ``polarizability_key = "polarizability"`` and ``readout_keys.born_effective_charges = "born_effective_charges"``.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.db`` or ``.aselmdb``; replaced if there.
+    frames : iterable of Frame
+        Taken one by one.
+
+    Returns
+    -------
+    int
+        How many there were.
+
+    Raises
+    ------
+    DataError
+        If the file's ending is another, there is no frame, or one has labels of the user's own, which a database
+        does not keep apart from others.
+    """
+    target = Path(path)
+    if target.suffix not in DATABASES:
+        raise DataError(f"{path} is no name of a database: let it end in {' or '.join(DATABASES)}")
+    count = 0
+    with atomic_path(target) as temporary:
+        try:
+            with connect(temporary, append=False) as database:
+                for count, frame in enumerate(frames, 1):  # noqa: B007 - the last is the number of all
+                    database.write(_with_results(frame), **_row(frame))
+        except ImportError:
+            raise DataError(f"{path}: LMDB needs another package: pip install 'ase-equivariant[lmdb]'") from None
+        finally:
+            Path(f"{temporary}-lock").unlink(missing_ok=True)  # LMDB's
+        if not count:
+            raise DataError(f"{path}: there are no structures to write")
+    return count
+
+
+def _with_results(frame: Frame) -> Atoms:
+    atoms = frame.atoms.copy()
+    results: dict[str, Any] = {"energy": frame.energy, "forces": frame.forces}
+    if frame.stress is not None:
+        results["stress"] = full_3x3_to_voigt_6_stress(frame.stress)
+    if "charges" in frame.readouts:
+        results["charges"] = frame.readouts["charges"].values
+    if "dipole" in frame.readouts:  # files have it about the origin
+        centre = Atoms(atoms.numbers, positions=atoms.positions).get_center_of_mass()
+        results["dipole"] = frame.readouts["dipole"].values + total_charge(atoms) * centre
+    atoms.calc = SinglePointCalculator(atoms, **{name: value for name, value in results.items() if value is not None})
+    return atoms
+
+
+def _row(frame: Frame) -> dict[str, Any]:
+    unknown = [name for name in frame.readouts if name not in ("charges", "dipole", *_TENSORS)]
+    if unknown:
+        raise DataError(f"labels {', '.join(unknown)} cannot be kept in a database: leave them out")
+    data = {name: frame.readouts[name].values for name in _TENSORS if name in frame.readouts}
+    notes = {str(key): value for key, value in frame.atoms.info.items()}
+    return {"data": {**notes, **data}}
