@@ -8,22 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from ase.data import chemical_symbols
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ase_equivariant.config import Config, ConfigError
 from ase_equivariant.io.model_file import read_header
 from ase_equivariant.io.registry import resolve
 from ase_equivariant.potential.potential import PotentialConfig
+from ase_equivariant.training.data_config import DataConfig
 from ase_equivariant.training.finetune_config import FinetuneConfig
-from ase_equivariant.training.labels import ADDED_LABELS, Files, LabelConfig
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-# A whole number is a count of structures, a number below one a fraction, text a file.
-Count = Annotated[int, Field(strict=True, ge=1)]
-Fraction = Annotated[float, Field(strict=True, gt=0, lt=1)]
-PerElement = dict[str, float]
+from ase_equivariant.training.fit_config import LossConfig, OptimizerConfig, ScheduleConfig
+from ase_equivariant.training.labels import ADDED_LABELS, LabelConfig
+from ase_equivariant.training.numbers import Count, NonNegative, Positive
 
 # Placeholder where the species are left to the data, so that the rest can be validated without it.
 _ANY_SPECIES = ["H"]
@@ -39,194 +34,6 @@ _ADDED: dict[str, dict[str, Any]] = {
     "data": {**_ADDED_LABELS, "from_each_file": False, "streaming": False},
     "replay": _ADDED_LABELS,
 }
-
-
-class DataConfig(LabelConfig):
-    """Which structures are trained on, which choose the best weights, which are only reported.
-
-    Attributes
-    ----------
-    train : str or tuple of str
-        Files. Relative paths start from the current directory.
-    validation, test : str, tuple of str, int or float
-        Files, or how many (or what fraction) of the structures in ``train``, drawn with ``split_seed``.
-    num_train : int or None
-        At most this many structures for training, drawn with ``split_seed``.
-    streaming : bool
-        Leave the structures in their files, ASE's databases (``.db``, ``.aselmdb``), and read and convert each
-        whenever its turn comes, a step ahead of training: for sets that are larger than memory.
-    from_each_file : bool
-        Whether these numbers and fractions are of each of the ``train`` files, not of all together.
-    train_indices, validation_indices, test_indices : tuple of int or None
-        Explicit positions in the ``train`` files, instead of a draw.
-    test_where : dict or None
-        Or test structures by what they carry in ``atoms.info``: keys, and patterns that the text of each value
-        must match, such as ``{file = "test*"}``.
-    references : {"least_squares", "isolated_atoms", "none"} or dict
-        Energy of each element: fitted, that of lone atoms (in ``isolated_atoms`` or among the
-        structures), zero, or values in eV.
-    isolated_atoms : str or None
-        File of single atoms with energies.
-    scale : {"forces_rms", "forces_rms_per_species", "none"} or float
-        Unit of energy of the network's output in eV.
-    """
-
-    train: Files
-    validation: Files | Count | Fraction = 0.1
-    test: Files | Count | Fraction | None = None
-    num_train: Count | None = None
-    streaming: bool = False
-    from_each_file: bool = False
-    train_indices: tuple[int, ...] | None = None
-    validation_indices: tuple[int, ...] | None = None
-    test_indices: tuple[int, ...] | None = None
-    test_where: dict[str, str] | None = None
-    split_seed: int = Field(default=0, ge=0)
-    references: Literal["least_squares", "isolated_atoms", "none"] | PerElement = "least_squares"
-    isolated_atoms: str | None = None
-    scale: Literal["forces_rms", "forces_rms_per_species", "none"] | Positive = "forces_rms"
-
-    @field_validator("references")
-    @classmethod
-    def _known_elements(cls, value: str | PerElement) -> str | PerElement:
-        unknown = [symbol for symbol in value if symbol not in chemical_symbols[1:]] if isinstance(value, dict) else []
-        if unknown:
-            raise ValueError(f"not a chemical symbol: {', '.join(unknown)}")
-        return value
-
-    @model_validator(mode="after")
-    def _one_test(self) -> Self:
-        others = [key for key in ("test", "test_indices", "train_indices") if getattr(self, key) is not None]
-        if self.test_where is not None and others:
-            raise ValueError(f"test_where and {others[0]} cannot be combined: leave out one of them")
-        return self
-
-    @model_validator(mode="after")
-    def _consistent_indices(self) -> Self:
-        explicit = (self.train_indices, self.validation_indices, self.test_indices)
-        given = [index for indices in explicit if indices is not None for index in indices]
-        if len(set(given)) < len(given):
-            raise ValueError("a structure is listed twice in train_indices, validation_indices and test_indices")
-        if any(index < 0 for index in given):
-            raise ValueError("train_indices, validation_indices and test_indices count from 0")
-        return self
-
-    def label_config(self) -> LabelConfig:
-        """The part that says how files are read."""
-        return LabelConfig(**{name: getattr(self, name) for name in LabelConfig.model_fields})
-
-
-class OptimizerConfig(Config):
-    """The optimizer.
-
-    Attributes
-    ----------
-    name : {"adam", "adamw", "muon"}
-        "muon" orthogonalizes the steps of weight matrices and gives the rest to AdamW.
-    lr : float
-        Learning rate at full height of the schedule. Muon's steps are scaled to the size of
-        Adam's, so that one value serves both.
-    weight_decay : float
-        Decoupled from the gradient for "adamw" and "muon".
-    betas : tuple of float
-        Adam's decay rates.
-    momentum : float
-        Muon's, Nesterov.
-    amsgrad : bool
-        For "adam" and "adamw".
-    gradient_clip : float or None
-        Largest norm of the whole gradient.
-    """
-
-    name: Literal["adam", "adamw", "muon"] = "adamw"
-    lr: Positive = 0.005
-    weight_decay: NonNegative = 0.0
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    amsgrad: bool = False
-    gradient_clip: Positive | None = 10.0
-
-
-class ScheduleConfig(Config):
-    """The learning rate over the run.
-
-    Attributes
-    ----------
-    name : {"constant", "cosine", "linear", "plateau"}
-        Shape after the warm-up.
-    warmup_epochs : float
-        Linear rise from zero, before and under any shape.
-    final_factor : float
-        Where "cosine" and "linear" end and what "plateau" does not go below, in units of ``lr``.
-    epochs : int or None
-        Length of "cosine" and "linear"; default ``run.max_epochs``.
-    plateau_factor, plateau_patience : float, int
-        "plateau" multiplies by the factor after so many epochs without a better validation loss.
-    """
-
-    name: Literal["constant", "cosine", "linear", "plateau"] = "cosine"
-    warmup_epochs: NonNegative = 1.0
-    final_factor: Annotated[float, Field(ge=0, le=1)] = 0.01
-    epochs: Count | None = None
-    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    plateau_patience: Count = 50
-
-
-class TermConfig(Config):
-    """One term of the loss: a weight and a shape.
-
-    Attributes
-    ----------
-    weight : float
-        Zero leaves the term out.
-    kind : {"mse", "huber", "mae", "norm"}
-        Huber is quadratic below ``delta`` and linear above. "norm" is the length of each
-        error vector (for forces, the distance |ΔF_i|; for a scalar, its absolute value): it
-        minds frames with large errors less than "mse", and does not depend on axes as "mae" does.
-    delta : float
-        In eV/atom, eV/Å or eV/Å³.
-    """
-
-    weight: NonNegative = 1.0
-    kind: Literal["mse", "huber", "mae", "norm"] = "mse"
-    delta: Positive = 0.01
-
-
-class EnergyTermConfig(TermConfig):
-    """The energy's term; ``per_atom`` divides the error by the number of atoms."""
-
-    per_atom: bool = True
-
-
-class LossConfig(Config):
-    """Sum of one term for each labelled read-out.
-
-    Attributes
-    ----------
-    energy, forces, stress : TermConfig
-        Terms of the energy and its derivatives.
-    readouts : dict of TermConfig
-        Those of the model's other read-outs by name, whose errors are divided by the read-out's scale. What is not
-        listed has weight 1, but "born_effective_charges", the dipole's derivatives, 0.
-    """
-
-    energy: EnergyTermConfig = EnergyTermConfig()
-    forces: TermConfig = TermConfig()
-    stress: TermConfig = TermConfig(weight=0.0)
-    readouts: dict[str, TermConfig] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        others = any(term.weight > 0 for term in self.readouts.values())
-        if self.energy.weight == self.forces.weight == self.stress.weight == 0 and not others:
-            raise ValueError("every weight is zero: give energy, forces or stress a positive one")
-        return self
-
-    def readout_terms(self, readouts: Sequence[str]) -> dict[str, TermConfig]:
-        """Terms of the read-outs of a model, and of derivatives of its dipole."""
-        names = [*readouts, *(["born_effective_charges"] if "dipole" in readouts else [])]
-        unnamed = {name: TermConfig(weight=0.0 if name == "born_effective_charges" else 1.0) for name in names}
-        return {name: self.readouts.get(name, term) for name, term in unnamed.items()}
 
 
 class RunConfig(Config):

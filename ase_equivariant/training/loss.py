@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from ase_equivariant.potential import Prediction
-from ase_equivariant.training.config import EnergyTermConfig, LossConfig, TermConfig
 from ase_equivariant.training.dataset import Batch
 from ase_equivariant.training.finetune_config import ReplayWeights
+from ase_equivariant.training.fit_config import EnergyTermConfig, LossConfig, TermConfig
 from ase_equivariant.training.readers import DataError
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
-from ase_equivariant.training.config import OptimizerConfig
+from ase_equivariant.training.fit_config import OptimizerConfig
 
 # Quintic whose iteration drives every singular value in (0, 1] close to 1 (Jordan 2024).
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)

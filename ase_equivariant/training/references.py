@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from ase.data import atomic_numbers
 
-from ase_equivariant.training.config import DataConfig
+from ase_equivariant.training.data_config import DataConfig
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.readers import DataError
 

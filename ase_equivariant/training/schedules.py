@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ase_equivariant.training.config import ScheduleConfig
+from ase_equivariant.training.fit_config import ScheduleConfig
 
 
 class Schedule:

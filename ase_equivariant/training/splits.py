@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ase_equivariant.training.config import DataConfig
+from ase_equivariant.training.data_config import DataConfig
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.readers import DataError, read_frames

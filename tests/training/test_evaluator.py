@@ -8,9 +8,9 @@ from emt_data import SMALL, emt_frames
 
 from ase_equivariant.kernels import network as native
 from ase_equivariant.potential import Potential, PotentialConfig
-from ase_equivariant.training.config import LossConfig
 from ase_equivariant.training.dataset import Batch, make_samples
 from ase_equivariant.training.evaluator import Evaluator
+from ase_equivariant.training.fit_config import LossConfig
 from ase_equivariant.training.loss import Loss
 
 pytestmark = pytest.mark.skipif(native.best_level() < 0, reason="no compiled kernels: there is no C++ compiler")

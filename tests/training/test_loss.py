@@ -9,10 +9,10 @@ from ase import Atoms
 from emt_data import SMALL, emt_frames
 
 from ase_equivariant.potential import Potential, PotentialConfig
-from ase_equivariant.training.config import LossConfig
 from ase_equivariant.training.dataset import Batch, make_samples, to_batch
 from ase_equivariant.training.evaluator import Evaluator
 from ase_equivariant.training.finetune_config import ReplayWeights
+from ase_equivariant.training.fit_config import LossConfig
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.loss import ErrorSums, Loss, compute_errors
 

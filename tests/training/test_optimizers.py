@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from ase_equivariant.training.config import OptimizerConfig, ScheduleConfig
 from ase_equivariant.training.ema import WeightAverage
+from ase_equivariant.training.fit_config import OptimizerConfig, ScheduleConfig
 from ase_equivariant.training.optimizers import Muon, build_optimizer, orthogonalize
 from ase_equivariant.training.schedules import Schedule
 

@@ -18,9 +18,10 @@ from ase_equivariant.config import ConfigError
 from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.io.model_file import ModelCard, ModelFileError, load_model, save_model
 from ase_equivariant.potential import Potential, PotentialConfig
-from ase_equivariant.training.config import LossConfig, TrainConfig
+from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.dataset import Batch, to_batch
 from ase_equivariant.training.evaluate import evaluate
+from ase_equivariant.training.fit_config import LossConfig
 from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.loss import Loss, compute_errors
 from ase_equivariant.training.readers import DataError, read_frames

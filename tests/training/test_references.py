@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from ase_equivariant.training.config import DataConfig
+from ase_equivariant.training.data_config import DataConfig
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.readers import DataError
 from ase_equivariant.training.references import energy_scales, least_squares_energies, reference_energies, species_of

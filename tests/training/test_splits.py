@@ -7,7 +7,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from emt_data import emt_atoms
 
-from ase_equivariant.training.config import DataConfig
+from ase_equivariant.training.data_config import DataConfig
 from ase_equivariant.training.readers import DataError
 from ase_equivariant.training.splits import make_splits
 

@@ -147,7 +147,7 @@ def test_mean_neighbours_go_through_all(tmp_path):
 PROGRAM = r"""
     import re, sys, torch
     from pathlib import Path
-    from ase_equivariant.training.config import DataConfig
+    from ase_equivariant.training.data_config import DataConfig
     from ase_equivariant.training.dataset import make_samples, mean_neighbors
     from ase_equivariant.training.loader import EpochLoader
     from ase_equivariant.training.splits import make_splits

@@ -17,9 +17,9 @@ def ours(name, count, potential):
     """A function that takes one step, and the number of atoms."""
     import torch
 
-    from ase_equivariant.training.config import LossConfig
     from ase_equivariant.training.dataset import Batch, to_batch
     from ase_equivariant.training.evaluator import Evaluator
+    from ase_equivariant.training.fit_config import LossConfig
     from ase_equivariant.training.frames import Frame
     from ase_equivariant.training.loss import Loss, compute_errors
 
