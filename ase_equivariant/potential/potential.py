@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Any, TypedDict, cast
 
 import torch
@@ -138,9 +137,7 @@ class Potential(nn.Module):
         self.scaling = Scaling(len(species))
         self.species_table = _SpeciesTable(species)
         self.repulsion = _repulsion(config) if config.zbl else None
-        made = (
-            build_readout(readout, self.network.irreps_out, len(species), self.cutoff) for readout in config.readouts
-        )
+        made = (build_readout(readout, self.network.irreps_out, len(species)) for readout in config.readouts)
         self.readouts = nn.ModuleDict({readout.key: readout for readout in made})
 
     def tensor_readouts(self) -> dict[str, Readout]:
@@ -214,8 +211,7 @@ class Potential(nn.Module):
             features = self.network(species, graph.edge_index, edge_vectors, exchange)
             node_energies = self._energies(features, species, graph.edge_index, edge_vectors)
             energy = sum_over_structures(node_energies, graph.batch[: len(node_energies)], graph.num_structures)
-            moving = replace(graph, edge_vectors=edge_vectors)
-            others = self._read_out(features, species, moving) if readouts and exchange is None else {}
+            others = self._read_out(features, species, graph) if readouts and exchange is None else {}
             if born_charges:
                 others["born_effective_charges"] = self._born_charges(
                     features, species, edge_vectors, graph, create_graph

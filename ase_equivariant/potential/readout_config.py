@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
+from ase.units import Bohr, Hartree
 from pydantic import Field, field_validator
 from torch import nn
 
 from ase_equivariant.config import Config
 from ase_equivariant.irreps import Irrep, Irreps, merge
 
+# e²/(4πε₀) in eV·Å: what a polarizability in e²·Å²/eV is to be multiplied by for one in Å³.
+COULOMB = Hartree * Bohr
 # Keys of predictions that a read-out of the user's must not take.
 RESERVED = (
     "energy", "free_energy", "energies", "node_energies", "forces", "virial", "node_virials", "stress", "stresses",
@@ -75,13 +78,10 @@ class DipoleConfig(ReadoutConfig):
 class PolarizabilityConfig(ReadoutConfig):
     """Polarizability α (S, 3, 3), symmetric, in e²·Å²/eV, so that α times a field in V/Å is a dipole in e·Å.
 
-    ``α = Σ_i α_i`` from 0e and 2e; the even scalar adds to a reference value of each species. With ``induction``,
-    atoms within the cutoff polarize each other (:class:`~ase_equivariant.potential.induction.Induction`): what
-    molecules a few Å apart do to each other is then known before it is learnt.
+    ``α = Σ_i α_i`` from 0e and 2e; the even scalar adds to a reference value of each species.
     """
 
     kind: Literal["polarizability"] = "polarizability"
-    induction: bool = False
     unit: ClassVar[str] = "e²·Å²/eV"
 
     def irreps(self) -> Irreps:

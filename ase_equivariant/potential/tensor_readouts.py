@@ -14,7 +14,6 @@ from ase_equivariant.irreps import Irreps, merge, to_e3nn_layout
 from ase_equivariant.irreps.cartesian import symmetric_to_cartesian
 from ase_equivariant.nn.gate import Gate
 from ase_equivariant.nn.linear import Linear
-from ase_equivariant.potential.induction import Induction
 from ase_equivariant.potential.readout_config import (
     ChargesConfig,
     DipoleConfig,
@@ -66,7 +65,7 @@ class Readout(nn.Module):
         If the features lack an irrep that is read.
     """
 
-    def __init__(self, config: ReadoutConfig, irreps_in: Irreps, num_species: int, cutoff: float):
+    def __init__(self, config: ReadoutConfig, irreps_in: Irreps, num_species: int):
         super().__init__()
         missing = [str(ir) for _, ir in config.irreps() if ir not in irreps_in]
         if missing:
@@ -115,18 +114,11 @@ class DipoleReadout(Readout):
 class PolarizabilityReadout(Readout):
     """See :class:`PolarizabilityConfig`."""
 
-    config: PolarizabilityConfig
-
-    def __init__(self, config: PolarizabilityConfig, irreps_in: Irreps, num_species: int, cutoff: float):
-        super().__init__(config, irreps_in, num_species, cutoff)
-        self.induction = Induction(num_species, cutoff) if config.induction else None
-
     def forward(self, features: Tensor, species: Tensor, graph: AtomicGraph) -> Tensor:
         """(S, 3, 3) e²·Å²/eV."""
         atomic = self.atomic(features, species)
         isotropic = atomic[:, 0] + self.scaling.shift[species]
-        alpha = symmetric_to_cartesian(isotropic, atomic[:, 1:])
-        return sum_atoms(alpha if self.induction is None else self.induction(alpha, species, graph), graph)
+        return sum_atoms(symmetric_to_cartesian(isotropic, atomic[:, 1:]), graph)
 
 
 class ChargesReadout(Readout):
@@ -154,9 +146,9 @@ _READOUTS: dict[type[ReadoutConfig], Any] = {
 }
 
 
-def build_readout(config: ReadoutConfig, irreps_in: Irreps, num_species: int, cutoff: float) -> Readout:
+def build_readout(config: ReadoutConfig, irreps_in: Irreps, num_species: int) -> Readout:
     """The read-out of a configuration, with random weights."""
-    readout: Readout = _READOUTS[type(config)](config, irreps_in, num_species, cutoff)
+    readout: Readout = _READOUTS[type(config)](config, irreps_in, num_species)
     return readout
 
 

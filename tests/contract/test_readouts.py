@@ -42,7 +42,7 @@ CASES = {
     "everything": _nequip(EVERYTHING),
     "dipole of charges": _nequip(({"kind": "dipole", "charges": True, "hidden": (4,)},)),
     "irreps of each layer": _nequip(
-        ({"kind": "polarizability", "induction": True}, {"kind": "dipole"}),
+        ({"kind": "polarizability"}, {"kind": "dipole"}),
         num_layers=2,
         irreps_hidden=("4x0e+2x1o+2x2e", "3x0e+2x1o+2x2e"),
     ),
