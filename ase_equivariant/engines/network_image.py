@@ -24,11 +24,13 @@ from ase_equivariant.kernels.cpu import library
 from ase_equivariant.potential.freeze import NetworkBuilder, NotFreezableError
 from ase_equivariant.potential.frozen import FrozenPotential
 from ase_equivariant.potential.potential import Potential
+from ase_equivariant.potential.repulsion import COULOMB, COULOMB_IN_LAMMPS, SCREENING_LENGTH, ZBL, EnvelopedZBL
 from ase_equivariant.potential.verification import verify
 
-MAGIC = b"EQVIMG02"
-# interface of the kernels, bytes of a number, instruction set, species, bytes, relocations, place of the root; cutoff
-_HEADER = struct.Struct("<8sIIIIQQQd")
+MAGIC = b"EQVIMG03"
+# interface of the kernels, bytes of a number, instruction set, species, bytes, relocations, place of the root; cutoff;
+# kind of repulsion, bytes that fill up; inner, outer and exponent of it
+_HEADER = struct.Struct("<8sIIIIQQQdI4xddd")
 _ALIGNMENT = 64
 
 
@@ -53,11 +55,6 @@ def write_network_image(
     NotFreezableError
         If there is no compiled form of the potential, or it deviates from the eager one.
     """
-    if potential.repulsion is not None:
-        raise NotFreezableError(
-            "this model has a ZBL repulsion, which the compiled network leaves to Python: "
-            "use `ase-equivariant lammps run`"
-        )
     exact = deepcopy(potential).to(dtype=torch.float64)
     frozen = FrozenPotential(exact, dtype, level=level)
     checked = verify(
@@ -66,6 +63,7 @@ def write_network_image(
     if not checked.passed:
         raise NotFreezableError(f"the compiled form of this model deviates from the eager one {checked}")
     blob, places, root = _image(frozen._builder)
+    repulsion, pairs = describe_repulsion(exact.repulsion, len(exact.species))
     lib = library()
     assert lib is not None  # there is a frozen potential
     header = _HEADER.pack(
@@ -78,12 +76,33 @@ def write_network_image(
         len(places),
         root,
         exact.cutoff,
+        *repulsion,
     )
     species = np.array(exact.species, dtype="S8").tobytes()
     with atomic_path(path) as temporary:
-        start = len(header) + len(species) + 8 * len(places)
+        start = len(header) + len(species) + len(pairs) + 8 * len(places)
         gap = bytes(-start % _ALIGNMENT)
-        temporary.write_bytes(header + species + np.array(places, dtype="<u8").tobytes() + gap + blob)
+        temporary.write_bytes(header + species + pairs + np.array(places, dtype="<u8").tobytes() + gap + blob)
+
+
+def describe_repulsion(
+    repulsion: ZBL | EnvelopedZBL | None, num_species: int
+) -> tuple[tuple[int, float, float, float], bytes]:
+    """What the header says of a repulsion, and five numbers for each centre and neighbour, for ``repulsion.h``.
+
+    Charges and screening of the bare repulsion, then coefficients A, B and C of the switch, or 1/cutoff.
+    """
+    if repulsion is None:
+        return (0, 0.0, 0.0, 0.0), b""
+    z = repulsion.charges.double()
+    coulomb = COULOMB if isinstance(repulsion, ZBL) else COULOMB_IN_LAMMPS
+    bare = [coulomb * torch.outer(z, z), (z.pow(0.23) + z.pow(0.23).unsqueeze(1)) / SCREENING_LENGTH]
+    nothing = torch.zeros(num_species, num_species, dtype=torch.float64)
+    if isinstance(repulsion, ZBL):
+        table = torch.stack([*bare, repulsion.cubic, repulsion.quartic, repulsion.constant], dim=2)
+        return (1, repulsion.inner, repulsion.outer, 0.0), table.double().numpy().astype("<f8").tobytes()
+    table = torch.stack([*bare, repulsion.inverse_cutoffs, nothing, nothing], dim=2)
+    return (2, 0.0, repulsion.outer, repulsion.envelope.p), table.double().numpy().astype("<f8").tobytes()
 
 
 def _image(builder: NetworkBuilder) -> tuple[bytearray, list[int], int]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from ase.units import Bohr, Hartree
 from pydantic import Field, field_validator
 from torch import nn
 
 from ase_equivariant.config import Config
 from ase_equivariant.irreps import Irrep, Irreps, merge
 
-# e²/(4πε₀) in eV·Å: what a polarizability in e²·Å²/eV is to be multiplied by for one in Å³.
-COULOMB = Hartree * Bohr
 # Keys of predictions that a read-out of the user's must not take.
 RESERVED = (
     "energy", "free_energy", "energies", "node_energies", "forces", "virial", "node_virials", "stress", "stresses",

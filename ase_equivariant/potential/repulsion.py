@@ -9,8 +9,9 @@ from torch import Tensor
 from ase_equivariant.kernels import Constants
 from ase_equivariant.nn.radial import PolynomialCutoff
 
-_COULOMB = _e / (4 * torch.pi * _eps0) * 1e10  # e²/(4πε₀) in eV·Å
+COULOMB = _e / (4 * torch.pi * _eps0) * 1e10  # e²/(4πε₀) in eV·Å; a polarizability in e²·Å²/eV times it is one in Å³
 COULOMB_IN_LAMMPS = 14.399645  # eV·Å, as its metal units have it
+SCREENING_LENGTH = 0.46850  # Å
 _AMPLITUDES = (0.18175, 0.50986, 0.28022, 0.02817)
 _DECAYS = (3.19980, 0.94229, 0.40290, 0.20162)
 
@@ -95,9 +96,9 @@ class EnvelopedZBL(Constants):
         return r.new_zeros(species.shape[0]).index_add(0, edge_index[0], 0.5 * pair)
 
 
-def _zbl(z_i: Tensor, z_j: Tensor, r: Tensor, coulomb: float = _COULOMB) -> Tensor:
+def _zbl(z_i: Tensor, z_j: Tensor, r: Tensor, coulomb: float = COULOMB) -> Tensor:
     """Bare ZBL energy of a pair in eV; charges and distances broadcast."""
-    x = r * (z_i.pow(0.23) + z_j.pow(0.23)) / 0.46850
+    x = r * (z_i.pow(0.23) + z_j.pow(0.23)) / SCREENING_LENGTH
     screening = sum(c * torch.exp(-d * x) for c, d in zip(_AMPLITUDES, _DECAYS, strict=True))
     return coulomb * z_i * z_j / r * screening
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ase_equivariant.calculator import EquivariantCalculator
 from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.graph.graph import AtomicGraph
-from ase_equivariant.potential.readout_config import COULOMB
+from ase_equivariant.potential.repulsion import COULOMB
 from ase_equivariant.recipes.frames import check_frames, interval_fs, velocities
 from ase_equivariant.recipes.normal_modes import rigid_motions
 from ase_equivariant.recipes.spectra import KM_PER_MOL, check_moments

@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms, units
 
 from ase_equivariant.calculator import EquivariantCalculator
-from ase_equivariant.potential.readout_config import COULOMB
+from ase_equivariant.potential.repulsion import COULOMB
 from ase_equivariant.recipes.normal_modes import NormalModes, equivariant_calculator, normal_modes
 
 # e²/amu as an integrated molar absorption N_A |dμ/dQ|² / (12 ε₀ c²), in km/mol.

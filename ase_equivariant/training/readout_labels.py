@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ase_equivariant.graph.convert import total_charge
 from ase_equivariant.potential import Potential
-from ase_equivariant.potential.readout_config import COULOMB
+from ase_equivariant.potential.repulsion import COULOMB
 from ase_equivariant.training.frames import Frame, Label
 from ase_equivariant.training.labels import LabelConfig
 

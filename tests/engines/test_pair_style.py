@@ -14,7 +14,7 @@ from ase.io.lammpsdata import write_lammps_data
 from engines.launch import mpirun, why_not
 
 from ase_equivariant import EquivariantCalculator, Potential, PotentialConfig
-from ase_equivariant.architectures import NequIPConfig
+from ase_equivariant.architectures import GVPConfig, NequIPConfig
 from ase_equivariant.engines.lammps_plugin import LIBRARY, build
 from ase_equivariant.engines.network_image import write_network_image
 from ase_equivariant.graph.convert import atoms_to_graph
@@ -181,8 +181,39 @@ def test_what_cannot_be_read_is_one_clear_line(why, folder):
     assert message in lines[0]
 
 
+ZBL = {"switched": {"zbl_inner": 1.5, "zbl_outer": 3.7}, "enveloped": {"zbl_envelope_p": 6.0}}
+
+
+@pytest.mark.parametrize("form", ZBL)
+def test_the_repulsion_is_the_calculator_s(form, folder, check):
+    """Crystal, slab and triclinic cell, of which pairs are well inside its range, on one and two processes."""
+    torch.manual_seed(5)
+    config = potential().config.model_copy(update={"zbl": True, **ZBL[form]})
+    model = Potential(PotentialConfig.parse(config.model_dump())).requires_grad_(False)
+    without = potential()
+    model.load_state_dict({**model.state_dict(), **without.state_dict()})
+    write_network_image(folder / f"{form}.network", model, torch.float64)
+    for ranks in (1, 2):
+        for name in ("nacl", "triclinic", "water"):
+            out = f"{form}-{name}-{ranks}.dump"
+            (folder / "in.zbl").write_text(commands(folder, name, form, out))
+            words = (str(Path(sys.executable).with_name("lmp")), "-in", "in.zbl", "-log", "none")
+            done = mpirun(ranks, *words, folder=folder)
+            assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+            atoms, found = structure(name), read(folder / out)
+            atoms.calc = EquivariantCalculator(model)
+            energies, forces = atoms.get_potential_energies(), atoms.get_forces()
+            check(f"{form} repulsion: energies of atoms (eV)", np.abs(found[:, 7] - energies).max(), 1e-10)
+            check(f"{form} repulsion: forces (eV/Å)", np.abs(found[:, 4:7] - forces).max(), 1e-10)
+            i, j = (0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)
+            virials = FrozenPotential(model)(atoms_to_graph(atoms, 4.0), stress=True)["node_virials"][:, i, j].numpy()
+            check(f"{form} repulsion: virials of atoms (eV)", np.abs(found[:, 8:] / BAR_A3 + virials).max(), 1e-10)
+            atoms.calc = EquivariantCalculator(without)
+            assert np.abs(atoms.get_forces() - forces).max() > 0.1, "no pair repels another"
+
+
 def test_what_the_image_cannot_hold_is_refused(tmp_path):
-    config = potential().config.model_copy(update={"zbl": True})
-    with pytest.raises(NotFreezableError, match="ZBL"):
-        write_network_image(tmp_path / "zbl.network", Potential(config))
+    config = GVPConfig(species=SPECIES, cutoff=4.0, num_layers=2, avg_num_neighbors=15.0)
+    with pytest.raises(NotFreezableError, match="GVP"):
+        write_network_image(tmp_path / "gvp.network", Potential(PotentialConfig(architecture=config)))
     assert not list(tmp_path.iterdir())

@@ -6,7 +6,7 @@ from ase import Atoms, units
 from ase.build import molecule
 
 from ase_equivariant import EquivariantCalculator
-from ase_equivariant.potential.readout_config import COULOMB
+from ase_equivariant.potential.repulsion import COULOMB
 from ase_equivariant.recipes.dynamic_spectra import dynamic_spectrum, slope_density, vibrational_temperature_K
 from ase_equivariant.recipes.normal_modes import normal_modes, rigid_motions
 from ase_equivariant.recipes.relax import relax

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "network.h"  // of the package's kernels
+#include "repulsion.h"
 
 class NetworkImage {
 public:
@@ -38,6 +39,7 @@ public:
     double cutoff() const { return header_.cutoff; }
     int real_bytes() const { return int(header_.real_bytes); }
     const std::vector<std::string> &species() const { return species_; }  // chemical symbols
+    const Repulsion &repulsion() const { return repulsion_; }
     // Of the rows that are exchanged.
     int64_t widest() const {
         int64_t width = 0;
@@ -57,6 +59,8 @@ private:
         uint32_t interface, real_bytes, level, num_species;
         uint64_t bytes, num_places, root;
         double cutoff;
+        uint32_t repulsion, unused;
+        double inner, outer, p;
     };
 
     template <class Function> void find(Function &function, const char *name, const std::string &library) {
@@ -79,16 +83,19 @@ private:
             if (std::fread(to, 1, bytes, file.get()) != bytes) throw std::runtime_error(path + " is cut off: export the model again");
         };
         get(&header_, sizeof header_);
-        if (std::memcmp(header_.magic, "EQVIMG02", 8))
+        if (std::memcmp(header_.magic, "EQVIMG03", 8))
             throw std::runtime_error(path + " is no exported model: write one with `ase-equivariant lammps export`");
         for (uint32_t s = 0; s < header_.num_species; s++) {
             char symbol[9] = {};
             get(symbol, 8);
             species_.emplace_back(symbol);
         }
+        repulsion_.kind = header_.repulsion, repulsion_.inner = header_.inner, repulsion_.outer = header_.outer, repulsion_.p = header_.p;
+        repulsion_.pairs.resize(header_.repulsion ? size_t(header_.num_species) * header_.num_species : 0);
+        get(repulsion_.pairs.data(), sizeof(RepulsionPair) * repulsion_.pairs.size());
         std::vector<uint64_t> places(header_.num_places);
         get(places.data(), 8 * places.size());
-        const size_t start = sizeof header_ + 8 * (species_.size() + places.size());
+        const size_t start = sizeof header_ + 8 * (species_.size() + places.size()) + sizeof(RepulsionPair) * repulsion_.pairs.size();
         std::fseek(file.get(), long((start + 63) / 64 * 64), SEEK_SET);
         image_.reset(static_cast<char *>(std::aligned_alloc(64, (header_.bytes + 63) / 64 * 64)));
         if (!image_) throw std::bad_alloc();
@@ -108,6 +115,7 @@ private:
     };
     Header header_;
     std::vector<std::string> species_;
+    Repulsion repulsion_;
     std::unique_ptr<char, Free> image_;
     const Network *network_ = nullptr;
     void *handle_ = nullptr, *memory_ = nullptr;

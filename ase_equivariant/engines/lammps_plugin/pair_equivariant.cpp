@@ -55,6 +55,7 @@ public:
 
 private:
     void find_edges();
+    void add_repulsion();
     void add_results();
     static int exchange(void *self, int64_t gradients, void *rows, int64_t width, int64_t stride);
     int doubles_of(int64_t width) const { return int((width * image_->real_bytes() + 7) / 8); }
@@ -159,7 +160,28 @@ void PairEquivariant::compute(int eflag, int vflag) {
     } catch (const std::exception &trouble) {
         error->one(FLERR, "pair_style equivariant: {}", trouble.what());
     }
+    if (image_->repulsion().kind) add_repulsion();
     add_results();
+}
+
+// Half of each pair's energy for either centre, so that both directions make up the whole.
+void PairEquivariant::add_repulsion() {
+    const Repulsion &repulsion = image_->repulsion();
+    const int64_t num_edges = int64_t(edge_index_.size() / 2), num_species = int64_t(image_->species().size());
+    for (int64_t e = 0; e < num_edges; e++) {
+        const double *const d = &vectors_[3 * e], r = std::sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]);
+        if (!(r < repulsion.outer)) continue;
+        const int64_t i = edge_index_[e], j = edge_index_[num_edges + e];
+        double energy, slope;
+        repulsion.evaluate(repulsion.pairs[species_[i] * num_species + species_[j]], r, energy, slope);
+        energies_[i] += 0.5 * energy;
+        for (int a = 0; a < 3; a++) {
+            const double gradient = 0.5 * slope * d[a] / r;
+            forces_[3 * i + a] += gradient, forces_[3 * j + a] -= gradient;
+            for (int b = 0; b < 3 && !virials_.empty(); b++)
+                for (const int64_t atom : {i, j}) virials_[9 * atom + 3 * a + b] -= 0.5 * gradient * d[b];
+        }
+    }
 }
 
 void PairEquivariant::add_results() {
