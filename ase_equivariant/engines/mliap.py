@@ -1,12 +1,14 @@
 """LAMMPS' ML-IAP: a model for those who have built LAMMPS with Python, and Kokkos for GPUs, themselves.
 
-``ase-equivariant lammps mliap MODEL`` writes the file that ``pair_style mliap unified FILE 0`` loads. On more than one
-process LAMMPS must be built with Kokkos, whose data have the exchange of features (LAMMPS of February 2025 or newer).
+``ase-equivariant lammps mliap MODEL`` writes the file that ``pair_style mliap unified FILE 0`` loads. A model of more
+than one layer takes a LAMMPS with Kokkos, on one process, too, where images of atoms are ghosts: its data have the
+exchange of features (LAMMPS of February 2025 or newer).
 """
 
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,11 @@ from torch import Tensor
 from ase_equivariant.io.atomic import atomic_path
 from ase_equivariant.potential.derivatives import edge_gradients
 from ase_equivariant.potential.potential import Potential
+
+# Numbers of an atom that LAMMPS' buffers of CPUs hold in any case: what borders send (position, tag, type, mask), and a
+# force. ML-IAP does not ask for longer ones before it exchanges features, which were written beyond their end. Those of
+# GPUs grow.
+TO_GHOSTS, TO_OWNERS = 6, 3
 
 
 class EquivariantMLIAP:
@@ -67,7 +74,7 @@ class EquivariantMLIAP:
         Raises
         ------
         RuntimeError
-            If there are ghosts of other atoms and LAMMPS cannot exchange features.
+            If the model has more than one layer and LAMMPS cannot exchange features.
         """
         pairs = _Pairs(data)
         self.potential.to(device=pairs.vectors.device)
@@ -78,7 +85,11 @@ class EquivariantMLIAP:
         energies = energies.detach()
         data.energy = float(energies.sum())
         if data.nlocal:
-            _view(data.eatoms)[: data.nlocal] = energies
+            shown = getattr(data, "eatoms", None)  # without Kokkos it can only be written
+            if shown is None:
+                data.eatoms = energies.numpy()
+            else:
+                _view(shown)[: data.nlocal] = energies
         if data.npairs:
             pairs.hand_over(gradients)
 
@@ -111,14 +122,15 @@ class _Ghosts:
 
     def __init__(self, data: Any):
         self.data, self.num_local, self.num_all = data, int(data.nlocal), int(data.ntotal)
-        if not hasattr(data, "forward_exchange") and self.num_all > self.num_local:
-            raise RuntimeError(
-                "this LAMMPS cannot exchange features of ghosts: build it with Kokkos (-sf kk -k on), version "
-                "February 2025 or newer"
-            )
 
     def __call__(self, features: Tensor) -> Tensor:
         """Features of all atoms from those of local ones."""
+        # Refused on all processes, with ghosts or without: one that went on would leave the others waiting.
+        if not hasattr(self.data, "forward_exchange"):
+            raise RuntimeError(
+                "this LAMMPS cannot exchange features of ghosts, not even those of a cell's own images: build it with "
+                "Kokkos (-sf kk -k on), version February 2025 or newer"
+            )
         extended: Tensor = _Exchanged.apply(features, self)
         return extended
 
@@ -133,20 +145,25 @@ class _Exchanged(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, ghosts: _Ghosts) -> Tensor:
         ctx.ghosts = ghosts
-        width = features.shape[1]
-        rows = features.new_zeros(ghosts.num_all, width)
+        rows = features.new_zeros(ghosts.num_all, features.shape[1])
         rows[: ghosts.num_local] = features
-        extended = torch.empty_like(rows)
-        ghosts.data.forward_exchange(rows, extended, width)
-        return extended
+        return _in_slices(ghosts.data.forward_exchange, rows, TO_GHOSTS)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        rows = gradient.contiguous()
-        home = torch.empty_like(rows)
-        ctx.ghosts.data.reverse_exchange(rows, home, rows.shape[1])
+        home = _in_slices(ctx.ghosts.data.reverse_exchange, gradient.contiguous(), TO_OWNERS)
         return home[: ctx.ghosts.num_local], None
+
+
+def _in_slices(exchange: Callable[[Tensor, Tensor, int], None], rows: Tensor, width: int) -> Tensor:
+    """Rows (N, D) after LAMMPS' exchange; on CPUs of so many columns at a time as its buffers are sure to hold."""
+    parts = rows.split(width, dim=1) if rows.device.type == "cpu" else (rows,)
+    exchanged = []
+    for part in parts:
+        exchanged.append(torch.empty_like(part, memory_format=torch.contiguous_format))
+        exchange(part.contiguous(), exchanged[-1], part.shape[1])
+    return torch.cat(exchanged, dim=1) if len(exchanged) > 1 else exchanged[0]
 
 
 def _view(array: Any) -> Tensor:

@@ -75,10 +75,12 @@ class Data:
         self.energy, self.forces, self.processes = 0.0, np.zeros((n, 3)), processes
 
     def forward_exchange(self, rows, out, width):
+        assert width <= 6, "LAMMPS' buffers on CPUs end here, and nobody checks"
         assert rows.shape == out.shape == (self.ntotal, width)
         self.processes.exchange(self, rows, out, gradients=False)
 
     def reverse_exchange(self, rows, out, width):
+        assert width <= 3, "LAMMPS' buffers on CPUs end here, and nobody checks"
         assert rows.shape == out.shape == (self.ntotal, width)
         self.processes.exchange(self, rows, out, gradients=True)
 
@@ -138,11 +140,37 @@ def test_energies_and_forces_are_the_models(structure, name, count, check):
         assert parts[2].nlocal == parts[2].npairs == 0
 
 
+class WithoutKokkos:
+    """Data of a build without Kokkos: no exchange, and energies of atoms can only be written."""
+
+    def __init__(self, data):
+        self.__dict__.update({k: v for k, v in vars(data).items() if k not in ("processes", "eatoms")})
+        self.update_pair_forces = data.update_pair_forces
+
+    def __setattr__(self, name, value):
+        self.__dict__["written" if name == "eatoms" else name] = value
+
+
 def test_a_build_without_exchange_is_refused_before_it_gives_wrong_forces():
-    data = run(potential("nequip"), crystal(), np.zeros(8, int), 1)[0]
-    without = type("Data", (), {k: v for k, v in vars(data).items() if k != "processes"})()
-    with pytest.raises(RuntimeError, match="build it with Kokkos"):
-        EquivariantMLIAP(potential("nequip")).compute_forces(without)
+    """Without ghosts, too: another process may have some, and would wait."""
+    for atoms in (crystal(), molecule("H2O")):
+        data = run(potential("nequip"), atoms, np.zeros(len(atoms), int), 1)[0]
+        with pytest.raises(RuntimeError, match="build it with Kokkos"):
+            EquivariantMLIAP(potential("nequip")).compute_forces(WithoutKokkos(data))
+
+
+def test_one_layer_needs_no_exchange(check):
+    torch.manual_seed(1)
+    network = NequIPConfig(
+        species=SPECIES, cutoff=CUTOFF, num_layers=1, avg_num_neighbors=12.0, irreps_hidden="8x0e", l_max=1
+    )
+    model = Potential(PotentialConfig(architecture=network)).requires_grad_(False)
+    whole = run(model, crystal(), np.zeros(8, int), 1)[0]
+    expected = whole.forces.copy()
+    whole.forces[:] = 0
+    EquivariantMLIAP(model, torch.float64).compute_forces(data := WithoutKokkos(whole))
+    check("ML-IAP without exchange: forces (eV/Å)", np.abs(whole.forces - expected).max(), 1e-13)
+    check("ML-IAP without exchange: energies of atoms (eV)", np.abs(data.written - whole.eatoms).max(), 1e-13)
 
 
 def test_the_file_is_what_lammps_loads(tmp_path):
