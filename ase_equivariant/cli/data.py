@@ -94,6 +94,7 @@ def convert(
     polarizability_units: Annotated[str, typer.Option(help="e2*Angstrom2/eV, Angstrom3 or au.")] = "e2*Angstrom2/eV",
     charges_key: Annotated[str | None, typer.Option(help="Name of the charges of atoms, if not ASE's.")] = None,
     charge_key: Annotated[str, typer.Option(help="Name of a structure's charge.")] = "charge",
+    born_key: Annotated[str | None, typer.Option(help="Name of Born effective charges, (N, 9) or (N, 3, 3).")] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write labelled structures to one database in eV and Å, from which training can stream (`data.streaming`)."""
@@ -103,10 +104,16 @@ def convert(
         {"units": units, "length_units": length_units, "labels": labels, "energy_key": energy_key,
          "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key, "dipole_key": dipole_key,
          "dipole_units": dipole_units, "polarizability_key": polarizability_key,
-         "polarizability_units": polarizability_units, "charges_key": charges_key, "charge_key": charge_key}
+         "polarizability_units": polarizability_units, "charges_key": charges_key, "charge_key": charge_key,
+         "readout_keys": {"born_effective_charges": born_key} if born_key else {}}
     )  # fmt: skip
     count = write_database(output, (frame for file in files for frame in iterate_frames(file, config)))
-    console.print(f"wrote {count} structures to {output}", soft_wrap=True)
+    console.print(
+        f"wrote {count} structures to {output}, in eV and Å: leave units and keys out of [data]", soft_wrap=True
+    )
+    for name, key in (("polarizability_key", polarizability_key), ("readout_keys.born_effective_charges", born_key)):
+        if key is not None:
+            console.print(f'but set {name} = "{name.removesuffix("_key").rpartition(".")[2]}"', soft_wrap=True)
 
 
 def _show(report: Report) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def build_potential(config: TrainConfig, splits: Splits) -> tuple[Potential, Tra
 
 
 def _resolve_species(config: TrainConfig, splits: Splits) -> tuple[str, ...]:
-    found = species_of([*splits.train, *splits.validation, *splits.test])
+    found = species_of(chain(splits.train, splits.validation, splits.test))
     if config.species_from_data:
         return found
     unknown = [symbol for symbol in found if symbol not in config.model.architecture.species]

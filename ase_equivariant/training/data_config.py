@@ -26,7 +26,7 @@ class DataConfig(LabelConfig):
         At most this many structures for training, drawn with ``split_seed``.
     streaming : bool
         Leave the structures in their files, ASE's databases (``.db``, ``.aselmdb``), and read and convert each
-        whenever its turn comes, a step ahead of training: for sets that are larger than memory.
+        whenever its turn comes, two batches ahead of training: for sets that are larger than memory.
     from_each_file : bool
         Whether these numbers and fractions are of each of the ``train`` files, not of all together.
     train_indices, validation_indices, test_indices : tuple of int or None

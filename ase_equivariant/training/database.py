@@ -15,7 +15,7 @@ from ase_equivariant.graph.convert import total_charge
 from ase_equivariant.io.atomic import atomic_path
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.labels import LabelConfig
-from ase_equivariant.training.readers import DATABASES, DataError, finish, iterate_structures, label_one, read_frames
+from ase_equivariant.training.readers import DATABASES, UNITS_NOTE, DataError, finish, label_all, read_frames
 
 _TENSORS = ("polarizability", "born_effective_charges")
 
@@ -33,14 +33,8 @@ def iterate_frames(path: Path, config: LabelConfig) -> Iterator[Frame]:
     if path.suffix == ".npz" or not path.is_file():
         yield from read_frames(path, config)
         return
-    labelled = False
-    for k, atoms in enumerate(iterate_structures(path)):
-        where = f"{path}: structure {k}"
-        frame = finish(label_one(atoms, where, config), where, path, config)
-        labelled |= frame.energy is not None or frame.forces is not None or bool(frame.readouts)
-        yield frame
-    if not labelled:
-        raise DataError(f"{path}: no energies, forces or other labels in it: name them with --energy-key and the like")
+    for k, frame in enumerate(label_all(path, config)):
+        yield finish(frame, f"{path}: structure {k}", path, config)
 
 
 def write_database(path: str | Path, frames: Iterable[Frame]) -> int:
@@ -74,6 +68,7 @@ def write_database(path: str | Path, frames: Iterable[Frame]) -> int:
     with atomic_path(target) as temporary:
         try:
             with connect(temporary, append=False) as database:
+                database.metadata = {UNITS_NOTE: "eV and Å"}
                 for count, frame in enumerate(frames, 1):  # noqa: B007 - the last is the number of all
                     database.write(_with_results(frame), **_row(frame))
         except ImportError:
@@ -104,5 +99,4 @@ def _row(frame: Frame) -> dict[str, Any]:
     if unknown:
         raise DataError(f"labels {', '.join(unknown)} cannot be kept in a database: leave them out")
     data = {name: frame.readouts[name].values for name in _TENSORS if name in frame.readouts}
-    notes = {str(key): value for key, value in frame.atoms.info.items()}
-    return {"data": {**notes, **data}}
+    return {"data": {**{str(key): value for key, value in frame.atoms.info.items()}, **data}}

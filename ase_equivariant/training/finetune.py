@@ -40,10 +40,9 @@ def load_parent(config: TrainConfig) -> Parent:
     return Parent(loaded.card.name, loaded.header.sha256, loaded.card.license, loaded.potential.to(torch.float64))
 
 
-def predict_energies(potential: Potential, frames: Sequence[Frame]) -> np.ndarray:
-    """Energies in eV, (len(frames),)."""
-    graphs = (atoms_to_graph(frame.atoms, potential.cutoff) for frame in frames)
-    return np.array([float(potential(graph, forces=False)["energy"][0]) for graph in graphs])
+def predict_energy(potential: Potential, frame: Frame) -> float:
+    """Energy in eV."""
+    return float(potential(atoms_to_graph(frame.atoms, potential.cutoff), forces=False)["energy"][0])
 
 
 def refit_references(potential: Potential, frames: Sequence[Frame]) -> np.ndarray:
@@ -52,11 +51,14 @@ def refit_references(potential: Potential, frames: Sequence[Frame]) -> np.ndarra
     The smallest moves that serve: elements that the structures lack stay, and where compositions do not
     tell elements apart the difference is shared among them.
     """
-    labelled = [frame for frame in frames if frame.energy is not None]
+    labelled = [
+        (composition(frame, potential.species), frame.energy - predict_energy(potential, frame))
+        for frame in frames
+        if frame.energy is not None
+    ]
     if not labelled:
         raise DataError("finetune.references: no training structure has an energy; set it to 'frozen'")
-    counts = np.array([composition(frame, potential.species) for frame in labelled])
-    off = np.array([frame.energy for frame in labelled], dtype=float) - predict_energies(potential, labelled)
+    counts, off = (np.array(column, dtype=float) for column in zip(*labelled, strict=True))
     atoms = counts.sum(axis=1)
     moves, *_ = np.linalg.lstsq(counts / atoms[:, None], off / atoms, rcond=1e-8)
     potential.scaling.set(shift=potential.scaling.shift.numpy() + moves)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -23,6 +24,7 @@ from ase_equivariant.training.readout_labels import convert_labels, find_labels,
 _ENERGY_UNITS = {"eV": 1.0, "kcal/mol": kcal / mol, "kJ/mol": kJ / mol, "Hartree": Hartree}
 _LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": Bohr}
 DATABASES = (".db", ".aselmdb")
+UNITS_NOTE = "ase_equivariant_units"
 # A process may open a file of LMDB only once.
 _open: WeakValueDictionary[tuple[int, int, int], Any] = WeakValueDictionary()
 
@@ -78,12 +80,26 @@ def _read_file(path: Path, config: LabelConfig, allow_nonfinite: bool = False, *
         except ValueError as error:
             raise DataError(str(error)) from None
     elif labelled:
-        structures = list(iterate_structures(path))
-        frames = [label_one(atoms, f"{path}: structure {k}", config) for k, atoms in enumerate(structures)]
-        check_names(structures, frames, path, config)
+        frames = list(label_all(path, config))
     else:
-        frames = [Frame(_bare(atoms)) for atoms in iterate_structures(path)]
+        frames = [Frame(_bare(atoms)) for atoms in iterate_structures(path, config)]
     return [finish(frame, f"{path}: structure {k}", path, config, allow_nonfinite) for k, frame in enumerate(frames)]
+
+
+def label_all(path: Path, config: LabelConfig) -> Iterator[Frame]:
+    """Structures and labels of a file as it has them, one by one.
+
+    Raises
+    ------
+    DataError
+        If ASE cannot read it, a label has the wrong shape, or, at the end, one that is named occurred nowhere.
+    """
+    names = LabelNames(config)
+    for k, atoms in enumerate(iterate_structures(path, config)):
+        frame = label_one(atoms, f"{path}: structure {k}", config)
+        names.add(atoms, frame)
+        yield frame
+    names.check(path)
 
 
 def finish(frame: Frame, where: str, path: Path, config: LabelConfig, allow_nonfinite: bool = False) -> Frame:
@@ -107,17 +123,19 @@ def energy_unit(path: Path, config: LabelConfig) -> str:
     return ("kcal/mol" if path.suffix == ".npz" else "eV") if config.units == "auto" else config.units
 
 
-def iterate_structures(path: Path) -> Iterator[Atoms]:
+def iterate_structures(path: Path, config: LabelConfig | None = None) -> Iterator[Atoms]:
     """Structures of a database or any file of ASE's, with everything that is in it.
 
     Raises
     ------
     DataError
-        If ASE cannot read it.
+        If ASE cannot read it, or it is a database that states other units than the configuration.
     """
     try:
         if path.suffix in DATABASES:
-            for row in open_database(path).select():
+            database = open_database(path)
+            check_units(database, path, config or LabelConfig())
+            for row in database.select():
                 yield atoms_of(row)
         else:
             yield from iread(path, index=":")
@@ -139,12 +157,27 @@ def open_database(path: Path) -> Any:
         return connect(path)
     status = path.stat()
     key = (status.st_dev, status.st_ino, status.st_mtime_ns)
-    try:
-        database = _open.get(key) or connect(path, readonly=True, readahead=False)
-    except ImportError:
-        raise DataError(f"{path}: LMDB needs another package: pip install 'ase-equivariant[lmdb]'") from None
-    _open[key] = database
+    if (database := _open.get(key)) is None:
+        try:
+            # ASE's class opens what is no LMDB a second time when it is deleted, where nobody can catch the error.
+            import_module("lmdb").open(str(path), subdir=False, readonly=True, lock=False).close()
+            _open[key] = database = connect(path, readonly=True, readahead=False)
+        except ImportError:
+            raise DataError(f"{path}: LMDB needs another package: pip install 'ase-equivariant[lmdb]'") from None
     return database
+
+
+def check_units(database: Any, path: Path, config: LabelConfig) -> None:
+    """Refuse units for a database that says its own: those that `data convert` writes are in eV and Å.
+
+    Raises
+    ------
+    DataError
+        If the configuration has others.
+    """
+    ours = database.metadata.get(UNITS_NOTE)
+    if ours is not None and (config.units not in ("auto", "eV") or config.length_units != "Angstrom"):
+        raise DataError(f"{path}: is in {ours}: leave units = {config.units!r} and length_units out of [data]")
 
 
 def atoms_of(row: Any) -> Atoms:
@@ -155,26 +188,44 @@ def atoms_of(row: Any) -> Atoms:
     return atoms
 
 
-def check_names(structures: Sequence[Atoms], frames: Sequence[Frame], path: Path, config: LabelConfig) -> None:
-    """Check that labels that the configuration names occur somewhere, and that there are energies or forces.
+class LabelNames:
+    """Whether the labels that a configuration names occur in any structure of a file, and energies or forces do."""
 
-    Raises
-    ------
-    DataError
-        If not; names those that there are.
-    """
-    for name in ("energy_key", "forces_key", "stress_key", "virial_key"):
-        key = getattr(config, name)
-        if key is not None and all(_find(atoms, (key,)) is None for atoms in structures):
-            raise DataError(f"{path}: {name} = {key!r} is in no structure; there are {', '.join(_keys(structures))}")
-    for name, key in keys_of(config).items():
-        if all(_find(atoms, (key,)) is None for atoms in structures):
-            raise DataError(f"{path}: {name} is to be {key!r}, which no structure has: {', '.join(_keys(structures))}")
-    if all(frame.energy is None and frame.forces is None and not frame.readouts for frame in frames):
-        raise DataError(
-            f"{path}: neither energies nor forces found; set data.energy_key and data.forces_key, "
-            f"there are {', '.join(_keys(structures)) or 'no labels at all'}"
-        )
+    def __init__(self, config: LabelConfig):
+        keys = ("energy_key", "forces_key", "stress_key", "virial_key")
+        self._missing = {name: getattr(config, name) for name in keys if getattr(config, name) is not None}
+        for name, key in keys_of(config).items():
+            self._missing[f"{name}_key" if f"{name}_key" in LabelConfig.model_fields else f"readout_keys.{name}"] = key
+        self.keys = tuple(self._missing.values())
+        self._labelled, self._there = False, dict[str, None]()
+
+    def add(self, atoms: Atoms, frame: Frame) -> None:
+        """Look at a structure, and at the frame made of it."""
+        self._missing = {name: key for name, key in self._missing.items() if _find(atoms, (key,)) is None}
+        self._labelled |= frame.energy is not None or frame.forces is not None or bool(frame.readouts)
+        own = [*(atoms.calc.results if atoms.calc else {}), *atoms.info, *atoms.arrays]
+        self._there.update(dict.fromkeys(name for name in own if name not in ("numbers", "positions")))
+
+    @property
+    def are_found(self) -> bool:
+        """Whether nothing is missing any more."""
+        return self._labelled and not self._missing
+
+    def check(self, path: Path) -> None:
+        """Refuse the file if something is missing.
+
+        Raises
+        ------
+        DataError
+            Names what is missing, and what there is.
+        """
+        there = ", ".join(self._there) or "no labels at all"
+        for name, key in self._missing.items():
+            raise DataError(f"{path}: {name} = {key!r} is in no structure; there are {there}")
+        if not self._labelled:
+            raise DataError(
+                f"{path}: neither energies nor forces found; set data.energy_key and data.forces_key, there are {there}"
+            )
 
 
 def label_one(atoms: Atoms, where: str, config: LabelConfig) -> Frame:
@@ -200,8 +251,11 @@ def label_one(atoms: Atoms, where: str, config: LabelConfig) -> Frame:
             raise DataError(f"{where}: has a virial but no cell, so there is no stress")
         stress = -stress / atoms.get_volume()
     bare = _bare(atoms)
+    for key in LabelNames(config).keys:  # labels are no notes: a note would keep its unit
+        bare.info.pop(key, None)
     if config.charge_key in atoms.info:
-        bare.info["charge"] = atoms.info[config.charge_key]
+        charge = atoms.info[config.charge_key]
+        bare.info["charge"] = charge.item() if isinstance(charge, np.generic) else charge
     return Frame(bare, energy, forces, stress, readouts)
 
 
@@ -214,14 +268,6 @@ def _find(atoms: Atoms, keys: Iterable[str]) -> Any:
     return None
 
 
-def _keys(structures: Sequence[Atoms]) -> list[str]:
-    names: dict[str, None] = {}
-    for atoms in structures:
-        own = [*(atoms.calc.results if atoms.calc else {}), *atoms.info, *atoms.arrays]
-        names.update(dict.fromkeys(name for name in own if name not in ("numbers", "positions")))
-    return list(names)
-
-
 def _full_stress(stress: Any) -> np.ndarray:
     values = np.asarray(stress, dtype=float)
     return voigt_6_to_full_3x3_stress(values) if values.size == 6 else values.reshape(3, 3)
@@ -230,7 +276,8 @@ def _full_stress(stress: Any) -> np.ndarray:
 def _bare(atoms: Atoms) -> Atoms:
     """Species, positions, cell, pbc and short notes; a direction without a lattice vector is not periodic."""
     pbc = atoms.pbc & atoms.cell.any(1)
-    notes = {key: value for key, value in atoms.info.items() if isinstance(value, str | int | float | np.generic)}
+    kept = {key: value for key, value in atoms.info.items() if isinstance(value, str | int | float | np.generic)}
+    notes = {key: value.item() if isinstance(value, np.generic) else value for key, value in kept.items()}
     return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=pbc, info=notes)
 
 

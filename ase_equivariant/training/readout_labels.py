@@ -144,11 +144,11 @@ def set_readout_scales(potential: Potential, frames: Sequence[Frame]) -> None:
     of what remains of a component, by √atom where a value is summed over atoms.
     """
     for key, read in potential.tensor_readouts().items():
-        labelled = [frame for frame in frames if key in frame.readouts]
+        labelled = [(frame.atoms.numbers, frame.readouts[key]) for frame in frames if key in frame.readouts]
         if not labelled:
             continue
-        indices = [potential.species_indices(torch.as_tensor(f.atoms.numbers)).cpu().numpy() for f in labelled]
-        values = [frame.readouts[key].values for frame in labelled]
+        indices = [potential.species_indices(torch.as_tensor(numbers)).cpu().numpy() for numbers, _ in labelled]
+        values = [label.values for _, label in labelled]
         shift = np.zeros(len(potential.species))
         counts = np.array([np.bincount(index, minlength=len(shift)) for index in indices], dtype=float)
         if key == "polarizability":
@@ -160,6 +160,6 @@ def set_readout_scales(potential: Potential, frames: Sequence[Frame]) -> None:
             shift = np.asarray(total) / np.maximum(counts.sum(0), 1)
             values = [value - shift[index] for value, index in zip(values, indices, strict=True)]
         size = float(np.sqrt(np.mean(np.concatenate([value.ravel() for value in values]) ** 2)))
-        if not labelled[0].readouts[key].per_atom:
+        if not labelled[0][1].per_atom:
             size /= float(np.sqrt(counts.sum(1).mean()))
         read.scaling.set(scale=[size or 1.0] * len(shift), shift=shift.tolist())

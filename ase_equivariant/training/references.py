@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -12,7 +12,7 @@ from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.readers import DataError
 
 
-def species_of(frames: Sequence[Frame]) -> tuple[str, ...]:
+def species_of(frames: Iterable[Frame]) -> tuple[str, ...]:
     """Chemical symbols in the frames, by atomic number."""
     symbols = {symbol for frame in frames for symbol in set(frame.atoms.get_chemical_symbols())}
     return tuple(sorted(symbols, key=atomic_numbers.__getitem__))
@@ -60,11 +60,10 @@ def least_squares_energies(species: Sequence[str], frames: Sequence[Frame]) -> n
     Where compositions do not tell species apart (one molecule, a fixed stoichiometry), the
     solution of smallest norm is taken: the mean energy is right, how it is shared is arbitrary.
     """
-    labelled = [frame for frame in frames if frame.energy is not None]
+    labelled = [(composition(frame, species), frame.energy) for frame in frames if frame.energy is not None]
     if not labelled:
         raise DataError("reference energies: no training structure has an energy; set data.references = 'none'")
-    counts = np.array([composition(frame, species) for frame in labelled])
-    energies = np.array([frame.energy for frame in labelled], dtype=float)
+    counts, energies = (np.array(column, dtype=float) for column in zip(*labelled, strict=True))
     atoms = counts.sum(axis=1)
     solution, *_ = np.linalg.lstsq(counts / atoms[:, None], energies / atoms, rcond=1e-8)
     return solution

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import Queue
-from threading import Thread
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 
@@ -16,14 +16,15 @@ from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.readers import (
     DATABASES,
     DataError,
+    LabelNames,
     atoms_of,
-    check_names,
+    check_units,
     finish,
     label_one,
     open_database,
 )
 
-_LOOKED_AT = 100  # structures of a file in which names of labels have to occur
+_LOOKED_AT = 100  # structures in which names of labels are looked for before all others
 T = TypeVar("T")
 
 
@@ -59,7 +60,7 @@ class StreamedFrames(OnDemand[Frame]):
     Raises
     ------
     DataError
-        If the file is no database, is empty, or names of labels are in none of the structures that are looked at.
+        If the file is no database, is empty, or a label that the configuration names is in no structure.
     """
 
     def __init__(self, path: str | Path, config: LabelConfig):
@@ -73,6 +74,7 @@ class StreamedFrames(OnDemand[Frame]):
             raise DataError(f"{path}: no such file (relative paths start from the current directory, {Path.cwd()})")
         try:
             self._database = open_database(self.path)
+            check_units(self._database, self.path, config)
             self._rows = self._find_rows()
         except DataError:
             raise
@@ -81,10 +83,19 @@ class StreamedFrames(OnDemand[Frame]):
         if not len(self._rows):
             raise DataError(f"{path}: no structures in it")
         super().__init__(len(self._rows), self._read)
+        names = LabelNames(config)
+        for k in self._spread():
+            atoms = self._structure(k)
+            names.add(atoms, label_one(atoms, self._where(k), config))
+            if names.are_found and k >= len(self) - 1:
+                break
+        names.check(self.path)
+
+    def _spread(self) -> Iterator[int]:
+        """Some positions all over the file, the last one being its end, and then all others."""
         some = np.unique(np.linspace(0, len(self) - 1, _LOOKED_AT).astype(int)).tolist()
-        structures = [self._structure(k) for k in some]
-        frames = [label_one(atoms, self._where(k), config) for k, atoms in zip(some, structures, strict=True)]
-        check_names(structures, frames, self.path, config)
+        yield from some
+        yield from sorted(set(range(len(self))) - set(some))
 
     def digest(self) -> bytes:
         """sha256 of the file."""
@@ -121,31 +132,13 @@ def pick_frames(sources: Sequence[Sequence[Frame]], indices: Sequence[int]) -> O
 
 
 def ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
-    """The same items, made by a thread while the caller works on those before, at most ``depth`` too many."""
-    queue: Queue[tuple[bool, Any]] = Queue(depth)
-    ended = False
-
-    def work() -> None:
-        try:
-            for item in items:
-                queue.put((True, item))
-                if ended:
-                    return
-            queue.put((False, None))
-        except BaseException as error:  # told where the items are wanted
-            queue.put((False, error))
-
-    Thread(target=work, daemon=True).start()
+    """The same items, ``depth`` of which a thread makes while the caller works on those before."""
+    end = object()
+    pool = ThreadPoolExecutor(1)
     try:
-        while True:
-            there, item = queue.get()
-            if there:
-                yield item
-            elif item is None:
-                return
-            else:
-                raise item
-    finally:
-        ended = True
-        while not queue.empty():
-            queue.get()
+        pending = deque(pool.submit(next, items, end) for _ in range(depth))
+        while (item := pending.popleft().result()) is not end:
+            pending.append(pool.submit(next, items, end))
+            yield cast(T, item)
+    finally:  # the thread must have ended before the interpreter does
+        pool.shutdown(cancel_futures=True)

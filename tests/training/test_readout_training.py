@@ -106,7 +106,7 @@ def test_dipole_of_an_ion_is_moved_to_the_centre_of_mass(tmp_path):
     [
         ({"mu": [1.0, 2.0]}, {"dipole_key": "mu"}, "wrong shape"),
         ({"mu": [1.0, 2.0, np.nan]}, {"dipole_key": "mu"}, "not finite"),
-        ({"other": [1.0, 2.0, 3.0]}, {"dipole_key": "mu"}, "which no structure has"),
+        ({"other": [1.0, 2.0, 3.0]}, {"dipole_key": "mu"}, "dipole_key = 'mu' is in no structure"),
         ({"alpha": np.arange(9.0)}, {"polarizability_key": "alpha"}, "not symmetric"),
     ],
 )

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 import textwrap
+import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,13 +121,22 @@ def test_a_streamed_run_is_the_same_as_one_from_memory(tmp_path, ending):
 
 def test_a_streamed_run_goes_on_but_not_with_other_data(tmp_path):
     write_database(tmp_path / "emt.db", emt_frames(12))
-    options = {"data": {"streaming": True}, "run": {"max_epochs": 3}}
-    first = small_config(tmp_path / "emt.db", tmp_path / "run", **{**options, "run": {"max_epochs": 3}})
-    train(first, quiet=True)
-    assert train(first, quiet=True).record["epochs"] == 3
+
+    def config(folder, minutes=None):
+        run = {"max_epochs": 6, "max_minutes": minutes, "checkpoint_minutes": 0}
+        return small_config(tmp_path / "emt.db", tmp_path / folder, data={"streaming": True}, run=run)
+
+    whole, launches, part = train(config("whole"), quiet=True), 0, None
+    while part is None or part.stopped:
+        part = train(config("parts", minutes=0.002), quiet=True)
+        launches += 1
+        assert launches < 100
+    assert launches > 1
+    expected, found = (load_model(run.model_file).potential.state_dict() for run in (whole, part))
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
     write_database(tmp_path / "emt.db", emt_frames(12, seed=1))
     with pytest.raises(CheckpointError):
-        train(small_config(tmp_path / "emt.db", tmp_path / "run", **{**options, "run": {"max_epochs": 3}}), quiet=True)
+        train(config("parts"), quiet=True)
 
 
 def test_processes_share_streamed_batches(tmp_path):
@@ -147,14 +158,15 @@ def test_mean_neighbours_go_through_all(tmp_path):
 PROGRAM = r"""
     import re, sys, torch
     from pathlib import Path
-    from ase_equivariant.training.data_config import DataConfig
-    from ase_equivariant.training.dataset import make_samples, mean_neighbors
+    from ase_equivariant.training.build import build_start
+    from ase_equivariant.training.config import TrainConfig
     from ase_equivariant.training.loader import EpochLoader
     from ase_equivariant.training.splits import make_splits
 
-    splits = make_splits(DataConfig(train=sys.argv[1], validation=1, streaming=sys.argv[2] == "streamed"))
-    samples = make_samples(splits.train, 6.0, torch.float32)
-    mean_neighbors(samples)
+    network = {"cutoff": 6.0, "num_layers": 1, "l_max": 0, "irreps_hidden": "2x0e"}
+    data = {"train": sys.argv[1], "validation": 1, "streaming": sys.argv[2] == "streamed"}
+    config = TrainConfig.parse({"data": data, "model": {"architecture": network}})
+    samples = build_start(config, make_splits(config.data)).samples
     atoms = sum(batch.graph.num_atoms for batch in EpochLoader(samples, 5, seed=0))
     print(atoms, int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024)
 """
@@ -167,7 +179,7 @@ def peak_megabytes(path, how):
 
 
 def test_memory_does_not_grow_with_the_set(tmp_path, check):
-    """Nine times as many structures: held, they take what they take; streamed, nothing to speak of."""
+    """Nine times as many structures, up to a whole epoch: held, they take what they take; streamed, not much."""
     crystal = bulk("Cu", cubic=True).repeat(3)
     frames = [Frame(crystal, 0.0, np.zeros((108, 3))) for _ in range(360)]
     write_database(tmp_path / "small.db", frames[:40])
@@ -191,9 +203,13 @@ def test_batches_come_ahead_in_order_and_with_their_errors():
     with pytest.raises(DataError, match="the sixth is broken"):
         got.extend(ahead(failing()))
     assert list(ahead(iter(range(20)))) == list(range(20))
-    stopped = ahead(iter(range(1000)))
-    assert next(stopped) == 0
+    taken, before = [], threading.active_count()
+    stopped = ahead(taken.append(k) or k for k in range(1000))
+    assert [next(stopped), next(stopped)] == [0, 1]
+    assert threading.active_count() == before + 1
     stopped.close()
+    assert threading.active_count() == before
+    assert len(taken) <= 4, "two were taken, and two are ahead"
 
 
 def test_what_cannot_be_streamed_is_refused(tmp_path, emt_file):
@@ -201,12 +217,25 @@ def test_what_cannot_be_streamed_is_refused(tmp_path, emt_file):
         StreamedFrames(emt_file, LabelConfig())
     with pytest.raises(DataError, match="no such file"):
         StreamedFrames(tmp_path / "absent.db", LabelConfig())
-    (tmp_path / "broken.db").write_text("this is no database" * 100)
-    with pytest.raises(DataError, match=r"broken.db: ASE cannot read it"):
-        StreamedFrames(tmp_path / "broken.db", LabelConfig())
+    for ending in ENDINGS:
+        (tmp_path / f"broken{ending}").write_text("this is no database" * 100)
+        with pytest.raises(DataError, match=rf"broken{ending}: ASE cannot read it"):
+            StreamedFrames(tmp_path / f"broken{ending}", LabelConfig())
     write_database(tmp_path / "emt.db", emt_frames(3))
     with pytest.raises(DataError, match="energy_key = 'E' is in no structure"):
         StreamedFrames(tmp_path / "emt.db", LabelConfig(energy_key="E"))
+    for units in ({"units": "kcal/mol"}, {"length_units": "Bohr"}):
+        for read in (StreamedFrames, read_frames):
+            with pytest.raises(DataError, match=r"is in eV and Å: leave units = .* out of \[data\]"):
+                read(tmp_path / "emt.db", LabelConfig.parse(units))
+
+
+def test_a_label_that_one_of_many_structures_has_is_found(tmp_path):
+    frames = [replace(frame, stress=None) for frame in emt_frames(300)]
+    frames[151] = emt_frames(300)[151]
+    write_database(tmp_path / "emt.db", frames)
+    found = StreamedFrames(tmp_path / "emt.db", LabelConfig(stress_key="stress"))
+    assert [k for k, frame in enumerate(found) if frame.stress is not None] == [151]
 
 
 def test_a_database_is_whole_or_absent(tmp_path):
@@ -227,6 +256,7 @@ def test_convert_as_a_user_types_it(tmp_path):
         energy, forces = atoms.get_potential_energy() * 23.060547830619026, atoms.get_forces() * 23.060547830619026
         atoms.calc = SinglePointCalculator(atoms)
         atoms.info["E"], atoms.arrays["F"], atoms.info["source"] = energy, forces, "made here"
+        atoms.info["charge"] = -1  # a whole number of numpy's, once ASE has read it
     write(tmp_path / "data.xyz", structures)
     arguments = ["data", "convert", str(tmp_path / "data.xyz"), "--output", str(tmp_path / "data.db")]
     units = ["--units", "kcal/mol", "--energy-key", "E", "--forces-key", "F"]
@@ -236,7 +266,9 @@ def test_convert_as_a_user_types_it(tmp_path):
     for frame, original in zip(read_frames(tmp_path / "data.db"), emt_frames(4), strict=True):
         assert abs(frame.energy - original.energy) < 1e-6
         assert np.abs(frame.forces - original.forces).max() < 1e-6
-        assert frame.atoms.info["source"] == "made here"
+        assert frame.atoms.info == {"source": "made here", "charge": -1}
+    wrong = CliRunner().invoke(app, [*arguments, "--overwrite", "--energy-key", "energies"])
+    assert "energy_key = 'energies' is in no structure; there are E, source, charge, F" in str(wrong.exception)
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code != 0
     assert "exists: replace it with --overwrite" in str(again.exception)
