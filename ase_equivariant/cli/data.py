@@ -15,11 +15,11 @@ from rich.text import Text
 from ase_equivariant.cli.common import OverwriteOption, console
 from ase_equivariant.config import ConfigError
 from ase_equivariant.io.atomic import atomic_path
-from ase_equivariant.training.database import iterate_frames, write_database
+from ase_equivariant.training.database import write_database
 from ase_equivariant.training.doctor.examine import Report, examine_files
 from ase_equivariant.training.doctor.finding import Finding, numbers
 from ase_equivariant.training.labels import LabelConfig
-from ase_equivariant.training.readers import DataError
+from ase_equivariant.training.readers import DataError, iterate_frames
 
 data = typer.Typer(
     name="data", help="Look at data sets before training on them; write them as databases.", no_args_is_help=True

@@ -97,10 +97,10 @@ def describe_repulsion(
     z = repulsion.charges.double()
     coulomb = COULOMB if isinstance(repulsion, ZBL) else COULOMB_IN_LAMMPS
     bare = [coulomb * torch.outer(z, z), (z.pow(0.23) + z.pow(0.23).unsqueeze(1)) / SCREENING_LENGTH]
-    nothing = torch.zeros(num_species, num_species, dtype=torch.float64)
     if isinstance(repulsion, ZBL):
         table = torch.stack([*bare, repulsion.cubic, repulsion.quartic, repulsion.constant], dim=2)
         return (1, repulsion.inner, repulsion.outer, 0.0), table.double().numpy().astype("<f8").tobytes()
+    nothing = torch.zeros(num_species, num_species, dtype=torch.float64)
     table = torch.stack([*bare, repulsion.inverse_cutoffs, nothing, nothing], dim=2)
     return (2, 0.0, repulsion.outer, repulsion.envelope.p), table.double().numpy().astype("<f8").tobytes()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +14,10 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from ase_equivariant.graph.convert import total_charge
 from ase_equivariant.io.atomic import atomic_path
 from ase_equivariant.training.frames import Frame
-from ase_equivariant.training.labels import LabelConfig
-from ase_equivariant.training.readers import DATABASES, UNITS_NOTE, DataError, finish, label_all, read_frames
+from ase_equivariant.training.readers import DATABASES, UNITS_NOTE, DataError, no_lmdb
+from ase_equivariant.training.readout_labels import centre_of_mass
 
 _TENSORS = ("polarizability", "born_effective_charges")
-
-
-def iterate_frames(path: Path, config: LabelConfig) -> Iterator[Frame]:
-    """Frames of a file as :func:`~ase_equivariant.training.readers.read_frames` gives them, one after the other.
-
-    An npz file is in memory as a whole; of the others, one structure.
-
-    Raises
-    ------
-    DataError
-        As that.
-    """
-    if path.suffix == ".npz" or not path.is_file():
-        yield from read_frames(path, config)
-        return
-    for k, frame in enumerate(label_all(path, config)):
-        yield finish(frame, f"{path}: structure {k}", path, config)
 
 
 def write_database(path: str | Path, frames: Iterable[Frame]) -> int:
@@ -72,7 +55,7 @@ def write_database(path: str | Path, frames: Iterable[Frame]) -> int:
                 for count, frame in enumerate(frames, 1):  # noqa: B007 - the last is the number of all
                     database.write(_with_results(frame), **_row(frame))
         except ImportError:
-            raise DataError(f"{path}: LMDB needs another package: pip install 'ase-equivariant[lmdb]'") from None
+            raise no_lmdb(target) from None
         finally:
             Path(f"{temporary}-lock").unlink(missing_ok=True)  # LMDB's
         if not count:
@@ -88,8 +71,7 @@ def _with_results(frame: Frame) -> Atoms:
     if "charges" in frame.readouts:
         results["charges"] = frame.readouts["charges"].values
     if "dipole" in frame.readouts:  # files have it about the origin
-        centre = Atoms(atoms.numbers, positions=atoms.positions).get_center_of_mass()
-        results["dipole"] = frame.readouts["dipole"].values + total_charge(atoms) * centre
+        results["dipole"] = frame.readouts["dipole"].values + total_charge(atoms) * centre_of_mass(atoms)
     atoms.calc = SinglePointCalculator(atoms, **{name: value for name, value in results.items() if value is not None})
     return atoms
 

@@ -55,7 +55,7 @@ def read_frames(
     """
     config = config or LabelConfig()
     paths = [files] if isinstance(files, str | Path) else files
-    frames = [frame for path in paths for frame in _read_file(Path(path), config, allow_nonfinite)]
+    frames = [frame for path in paths for frame in iterate_frames(Path(path), config, allow_nonfinite)]
     if not frames:
         raise DataError(f"{', '.join(map(str, paths))}: no structures in it")
     return frames
@@ -65,25 +65,41 @@ def read_structures(files: str | Path | Sequence[str | Path], config: LabelConfi
     """As :func:`read_frames`, without labels, which the files need not have; of ``config`` the length unit counts."""
     units = LabelConfig(length_units=config.length_units) if config else LabelConfig()
     paths = [files] if isinstance(files, str | Path) else files
-    frames = [Frame(frame.atoms) for path in paths for frame in _read_file(Path(path), units, labelled=False)]
+    frames = [Frame(frame.atoms) for path in paths for frame in iterate_frames(Path(path), units, labelled=False)]
     if not frames:
         raise DataError(f"{', '.join(map(str, paths))}: no structures in it")
     return frames
 
 
-def _read_file(path: Path, config: LabelConfig, allow_nonfinite: bool = False, *, labelled: bool = True) -> list[Frame]:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file (relative paths start from the current directory, {Path.cwd()})")
+def iterate_frames(
+    path: Path, config: LabelConfig, allow_nonfinite: bool = False, *, labelled: bool = True
+) -> Iterator[Frame]:
+    """Frames of one file as :func:`read_frames` gives them, one after the other; an npz file is in memory as a whole.
+
+    Raises
+    ------
+    DataError
+        As that.
+    """
+    check_file(path)
+    frames: Iterable[Frame]
     if path.suffix == ".npz":
         try:
             frames = read_npz(path, config.labels, config.dipole_key)
         except ValueError as error:
             raise DataError(str(error)) from None
     elif labelled:
-        frames = list(label_all(path, config))
+        frames = label_all(path, config)
     else:
-        frames = [Frame(_bare(atoms)) for atoms in iterate_structures(path, config)]
-    return [finish(frame, f"{path}: structure {k}", path, config, allow_nonfinite) for k, frame in enumerate(frames)]
+        frames = (Frame(_bare(atoms)) for atoms in iterate_structures(path, config))
+    for k, frame in enumerate(frames):
+        yield finish(frame, f"{path}: structure {k}", path, config, allow_nonfinite)
+
+
+def check_file(path: Path) -> None:
+    """Raise :class:`DataError` if there is no such file."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file (relative paths start from the current directory, {Path.cwd()})")
 
 
 def label_all(path: Path, config: LabelConfig) -> Iterator[Frame]:
@@ -163,8 +179,13 @@ def open_database(path: Path) -> Any:
             import_module("lmdb").open(str(path), subdir=False, readonly=True, lock=False).close()
             _open[key] = database = connect(path, readonly=True, readahead=False)
         except ImportError:
-            raise DataError(f"{path}: LMDB needs another package: pip install 'ase-equivariant[lmdb]'") from None
+            raise no_lmdb(path) from None
     return database
+
+
+def no_lmdb(path: Path) -> DataError:
+    """What to raise where the package is missing."""
+    return DataError(f"{path}: LMDB needs another package: pip install 'ase-equivariant[lmdb]'")
 
 
 def check_units(database: Any, path: Path, config: LabelConfig) -> None:
@@ -188,15 +209,20 @@ def atoms_of(row: Any) -> Atoms:
     return atoms
 
 
+def label_keys(config: LabelConfig) -> dict[str, str]:
+    """Options of a configuration that name labels, and the names."""
+    options = ("energy_key", "forces_key", "stress_key", "virial_key")
+    keys = {option: getattr(config, option) for option in options if getattr(config, option) is not None}
+    for name, key in keys_of(config).items():
+        keys[f"{name}_key" if f"{name}_key" in LabelConfig.model_fields else f"readout_keys.{name}"] = key
+    return keys
+
+
 class LabelNames:
     """Whether the labels that a configuration names occur in any structure of a file, and energies or forces do."""
 
     def __init__(self, config: LabelConfig):
-        keys = ("energy_key", "forces_key", "stress_key", "virial_key")
-        self._missing = {name: getattr(config, name) for name in keys if getattr(config, name) is not None}
-        for name, key in keys_of(config).items():
-            self._missing[f"{name}_key" if f"{name}_key" in LabelConfig.model_fields else f"readout_keys.{name}"] = key
-        self.keys = tuple(self._missing.values())
+        self._missing = label_keys(config)
         self._labelled, self._there = False, dict[str, None]()
 
     def add(self, atoms: Atoms, frame: Frame) -> None:
@@ -251,7 +277,7 @@ def label_one(atoms: Atoms, where: str, config: LabelConfig) -> Frame:
             raise DataError(f"{where}: has a virial but no cell, so there is no stress")
         stress = -stress / atoms.get_volume()
     bare = _bare(atoms)
-    for key in LabelNames(config).keys:  # labels are no notes: a note would keep its unit
+    for key in label_keys(config).values():  # labels are no notes: a note would keep its unit
         bare.info.pop(key, None)
     if config.charge_key in atoms.info:
         charge = atoms.info[config.charge_key]

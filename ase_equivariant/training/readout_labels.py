@@ -83,7 +83,7 @@ def convert_labels(frame: Frame, config: LabelConfig) -> Frame:
                 "or train on its derivatives (data.readout_keys with born_effective_charges)"
             )
         dipole = labels["dipole"].values * DIPOLE_UNITS[config.dipole_units]
-        labels["dipole"] = Label(dipole - total_charge(frame.atoms) * _centre_of_mass(frame.atoms), False)
+        labels["dipole"] = Label(dipole - total_charge(frame.atoms) * centre_of_mass(frame.atoms), False)
     if "polarizability" in labels:
         alpha = labels["polarizability"].values * POLARIZABILITY_UNITS[config.polarizability_units]
         if np.abs(alpha - alpha.T).max() > 1e-2 * np.abs(alpha).max():
@@ -92,7 +92,8 @@ def convert_labels(frame: Frame, config: LabelConfig) -> Frame:
     return replace(frame, readouts=labels)
 
 
-def _centre_of_mass(atoms: Atoms) -> np.ndarray:
+def centre_of_mass(atoms: Atoms) -> np.ndarray:
+    """(3,) Å, by the elements' masses whatever masses the structure has."""
     return Atoms(atoms.numbers, positions=atoms.positions).get_center_of_mass()
 
 

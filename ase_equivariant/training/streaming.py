@@ -18,6 +18,7 @@ from ase_equivariant.training.readers import (
     DataError,
     LabelNames,
     atoms_of,
+    check_file,
     check_units,
     finish,
     label_one,
@@ -70,8 +71,7 @@ class StreamedFrames(OnDemand[Frame]):
                 f"{path}: data.streaming reads databases ({', '.join(DATABASES)}): "
                 "write one with `ase-equivariant data convert`, or leave data.streaming out"
             )
-        if not self.path.is_file():
-            raise DataError(f"{path}: no such file (relative paths start from the current directory, {Path.cwd()})")
+        check_file(self.path)
         try:
             self._database = open_database(self.path)
             check_units(self._database, self.path, config)
@@ -87,12 +87,12 @@ class StreamedFrames(OnDemand[Frame]):
         for k in self._spread():
             atoms = self._structure(k)
             names.add(atoms, label_one(atoms, self._where(k), config))
-            if names.are_found and k >= len(self) - 1:
+            if names.are_found:
                 break
         names.check(self.path)
 
     def _spread(self) -> Iterator[int]:
-        """Some positions all over the file, the last one being its end, and then all others."""
+        """Some positions all over the file, and then all others."""
         some = np.unique(np.linspace(0, len(self) - 1, _LOOKED_AT).astype(int)).tolist()
         yield from some
         yield from sorted(set(range(len(self))) - set(some))
