@@ -16,7 +16,7 @@ from ase_equivariant.training.dataset import Batch
 from ase_equivariant.training.loader import EpochLoader
 from ase_equivariant.training.logs import MetricsLog
 from ase_equivariant.training.module import TrainingModule
-from ase_equivariant.training.processes import Threads, make_trainer, process_lost, quiet_lightning
+from ase_equivariant.training.processes import Threads, make_trainer, part_from_others, process_lost, quiet_lightning
 from ase_equivariant.training.stopping import RunStopped, StopOnSignal
 
 
@@ -53,7 +53,7 @@ def fit(
     so far if they are new, and the record of the run. ``main`` is whether this process writes.
     """
     run = config.run
-    with quiet_lightning():
+    with part_from_others(), quiet_lightning():
         stop = StopOnSignal()
         keeper = RunKeeper(folder, log, fingerprint, on_best, stop, state["seconds"] if state else 0.0)
         callbacks: list[pl.Callback] = [Threads(run.threads), stop, keeper]

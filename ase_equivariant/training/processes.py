@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import os
 import warnings
@@ -50,6 +52,23 @@ def process_lost(error: RuntimeError) -> ProcessLostError | None:
         f"another process of the run has ended ({text.splitlines()[0][:200]}): look at its messages; "
         "the same command continues from the last checkpoint"
     )
+
+
+@contextmanager
+def part_from_others() -> Iterator[None]:
+    """Leave the group of processes that is joined inside, also after an error.
+
+    Lightning stays in it. A thread of gloo that is alive when the interpreter is taken down can end the process
+    with ``std::terminate`` after a run that went well. The last threads belong to DDP's reducer, which only the
+    collector of cycles finds.
+    """
+    was_member = torch.distributed.is_initialized()
+    try:
+        yield
+    finally:
+        if torch.distributed.is_initialized() and not was_member:
+            torch.distributed.destroy_process_group()
+            atexit.register(gc.collect)
 
 
 class Threads(pl.Callback):
