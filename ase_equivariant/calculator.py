@@ -18,8 +18,9 @@ from ase_equivariant.dispersion import D3Settings, make_d3
 from ase_equivariant.graph.convert import atoms_to_graph, graph_from_edges, with_moments
 from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.graph.neighbors import VerletList
-from ase_equivariant.io.model_file import ModelCard, content_hash
+from ase_equivariant.io.model_file import ModelCard
 from ase_equivariant.io.open_model import open_model
+from ase_equivariant.potential.content_hash import content_hash
 from ase_equivariant.potential.fast_path import FastPath
 from ase_equivariant.potential.potential import Potential, Prediction
 from ase_equivariant.potential.response import hessian, polarizability_derivatives

@@ -21,8 +21,9 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from ase_equivariant import EquivariantCalculator, __version__
 from ase_equivariant.graph.convert import atoms_to_graph
-from ase_equivariant.io.model_file import content_hash, read_header
+from ase_equivariant.io.model_file import read_header
 from ase_equivariant.io.registry import ModelNotFoundError
+from ase_equivariant.potential.content_hash import content_hash
 from ase_equivariant.potential.potential import UnknownElementError
 from ase_equivariant.testing import TEST_SYSTEMS, assert_derivatives
 

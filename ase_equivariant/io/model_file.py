@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from copy import deepcopy
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from ase_equivariant.config import Config, ConfigError
 from ase_equivariant.io.atomic import atomic_path
 from ase_equivariant.io.file_kind import is_safetensors, what_else
 from ase_equivariant.io.golden import Golden, GoldenMismatchError, check_golden, make_golden
+from ase_equivariant.potential.content_hash import sha256_of
 from ase_equivariant.potential.potential import Potential, PotentialConfig
 
 FORMAT_VERSION = 1
@@ -102,7 +102,7 @@ def save_model(path: str | Path, potential: Potential, card: ModelCard, golden_a
         "golden": make_golden(deepcopy(potential).cpu().double(), golden_atoms).model_dump(mode="json"),
         "packages": _package_versions(),
     }
-    content["sha256"] = _sha256(tensors, content)
+    content["sha256"] = sha256_of(tensors, content)
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={_KEY: _to_json(content)})
     return Header.parse(content)
@@ -132,7 +132,7 @@ def load_model(path: str | Path) -> LoadedModel:
     content = json.loads(text)
     header = _parse_header(path, content)
     # The text too: the sha256 is of values, and the last digit of a number may change without its value.
-    intact = _sha256(tensors, {k: v for k, v in content.items() if k != "sha256"}) == header.sha256
+    intact = sha256_of(tensors, {k: v for k, v in content.items() if k != "sha256"}) == header.sha256
     if not intact or text != _to_json(content):
         raise ModelFileError(f"{path}: the file was altered after it was written (sha256 differs): get it anew")
     with torch.random.fork_rng(devices=[]):  # building draws random weights; the user's generator stays as it was
@@ -144,12 +144,6 @@ def load_model(path: str | Path) -> LoadedModel:
     except (RuntimeError, GoldenMismatchError) as error:
         raise ModelFileError(f"{path}: {' '.join(str(error).split())}") from None
     return LoadedModel(potential.to(tensors["network.embedding"].dtype), header)
-
-
-def content_hash(potential: Potential) -> str:
-    """sha256 of a potential's configuration and weights, to tell one model from another."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in potential.state_dict().items()}
-    return _sha256(tensors, {"config": potential.config.model_dump(mode="json")})
 
 
 def _read(path: str | Path, with_tensors: bool) -> tuple[dict[str, torch.Tensor], str]:
@@ -191,15 +185,6 @@ def _parse_header(path: str | Path, content: dict[str, Any]) -> Header:
 
 def _to_json(content: Any) -> str:
     return json.dumps(content, ensure_ascii=False)
-
-
-def _sha256(tensors: dict[str, torch.Tensor], content: dict[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _package_versions() -> dict[str, str]:

@@ -13,9 +13,10 @@ import torch
 from ase_equivariant.architectures import Exchange
 from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.kernels import network as native
-from ase_equivariant.potential.freeze import NetworkBuilder, NotFreezableError, refuse_unsupported
+from ase_equivariant.potential.freeze import NotFreezableError, refuse_unsupported
 from ase_equivariant.potential.potential import Potential, Prediction, add_virial_and_stress
 from ase_equivariant.potential.readouts import sum_over_structures
+from ase_equivariant.potential.shared_network import shared_network
 from ase_equivariant.potential.short_range import add_repulsion
 
 __all__ = ["FrozenPotential", "NotFreezableError"]
@@ -55,9 +56,9 @@ class FrozenPotential:
         self.device, self.cutoff, self.species = potential.device, potential.cutoff, potential.species
         self._species_indices = potential.species_indices
         self._repulsion = None if potential.repulsion is None else deepcopy(potential.repulsion).double()
-        builder = NetworkBuilder(potential, self.dtype, self.level)
+        builder = shared_network(potential, self.dtype, self.level)
         self.num_intervals, self.table_error = builder.num_intervals, builder.table_error
-        self._builder = builder  # owns the arrays
+        self._builder = builder  # owns the arrays, which other copies of the potential may use too
         self._run = native.NetworkRunner(builder.network, self.level, builder.real)
 
     def __call__(

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from ase_equivariant import ModelCard, Potential, load_model, save_model
 from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.io.golden import check_golden, make_golden
-from ase_equivariant.io.model_file import FORMAT_VERSION, ModelFileError, _sha256, content_hash, read_header
+from ase_equivariant.io.model_file import FORMAT_VERSION, ModelFileError, read_header
+from ase_equivariant.potential.content_hash import content_hash, sha256_of
 from ase_equivariant.testing import TEST_SYSTEMS
 
 CARD = ModelCard(
@@ -291,7 +292,7 @@ def resealed(model_file, target, alter):
     """A file whose sha256 is right although it was altered: only the golden values can tell."""
     content, tensors = content_of(model_file), load_file(model_file)
     alter(content, tensors)
-    content["sha256"] = _sha256(tensors, {k: v for k, v in content.items() if k != "sha256"})
+    content["sha256"] = sha256_of(tensors, {k: v for k, v in content.items() if k != "sha256"})
     return rewrite(model_file, target, content, tensors)
 
 

@@ -1,6 +1,11 @@
 """The compiled evaluation is compared with the eager model by itself, and given up loudly if it is wrong."""
 
+import copy
+import gc
+import pickle
 import warnings
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +16,7 @@ from ase_equivariant import EquivariantCalculator
 from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.kernels import network as native
 from ase_equivariant.potential.fast_path import FastPath
+from ase_equivariant.potential.freeze import NetworkBuilder
 from ase_equivariant.potential.verification import neighbourhood, verify
 
 pytestmark = pytest.mark.skipif(native.best_level() < 0, reason="no compiled kernels: there is no C++ compiler")
@@ -24,7 +30,10 @@ def ethanol():
 
 def spoil(calc):
     """Change one weight of the compiled network behind everybody's back, as a miscompiled kernel would."""
-    calc._fast.compiled._builder.tables[0][:, :, 0, :] *= 1.001
+    frozen = calc._fast.compiled
+    frozen._builder = NetworkBuilder(calc._fast._exact, frozen.dtype, frozen.level)  # not the one that others use, too
+    frozen._builder.tables[0][:, :, 0, :] *= 1.001
+    frozen._run = native.NetworkRunner(frozen._builder.network, frozen.level, frozen._builder.real)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -91,10 +100,43 @@ def test_a_large_structure_is_verified_on_a_neighbourhood(small_potential):
     assert fast.check(graph, None).num_atoms == len(atoms)
 
 
-def test_pickle_and_deepcopy_keep_the_calculator_fast(small_potential):
-    import copy
-    import pickle
+def test_copies_of_a_model_have_one_network_between_them(small_potential):
+    calc = EquivariantCalculator(small_potential, dtype="float32")
+    expected = calc.get_forces(ethanol())
+    copies = [
+        copy.deepcopy(calc),
+        pickle.loads(pickle.dumps(calc)),
+        EquivariantCalculator(small_potential, dtype="float32"),
+    ]
+    network = weakref.ref(calc._fast.compiled._builder)
+    del calc  # the others keep it
+    for other in copies:
+        assert other._fast.compiled._builder is network()
+        np.testing.assert_array_equal(other.get_forces(ethanol()), expected)
+    assert EquivariantCalculator(small_potential)._fast.compiled._builder is not network(), "another precision"
+    changed = copy.deepcopy(small_potential)
+    with torch.no_grad():
+        next(changed.network.parameters()).mul_(1.5)
+    assert EquivariantCalculator(changed, dtype="float32")._fast.compiled._builder is not network(), "other weights"
+    del copies, other
+    gc.collect()
+    assert network() is None
 
+
+def test_threads_share_a_network(small_potential):
+    calculators = [EquivariantCalculator(small_potential) for _ in range(3)]
+    structures = [ethanol() for _ in calculators]
+    for k, atoms in enumerate(structures):
+        atoms.rattle(0.05, seed=k)
+    alone = [EquivariantCalculator(small_potential, fast=True).get_forces(atoms) for atoms in structures]
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(20):
+            together = pool.map(lambda calc, atoms: calc.get_forces(atoms), calculators, structures)
+            for found, expected in zip(together, alone, strict=True):
+                np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_pickle_and_deepcopy_keep_the_calculator_fast(small_potential):
     calc = EquivariantCalculator(small_potential)
     expected = calc.get_forces(ethanol())
     for other in (copy.deepcopy(calc), pickle.loads(pickle.dumps(calc))):
