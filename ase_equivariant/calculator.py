@@ -15,7 +15,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
 
 from ase_equivariant.dispersion import D3Settings, make_d3
-from ase_equivariant.graph.convert import atoms_to_graph, graph_from_edges, with_moments
+from ase_equivariant.graph.convert import atoms_to_graph, graph_from_edges, total_charge, with_moments
 from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.graph.neighbors import VerletList
 from ase_equivariant.io.model_file import ModelCard
@@ -169,7 +169,10 @@ class EquivariantCalculator(Calculator):
             "pbc": (known.pbc, atoms.pbc),
         }
         # ASE's own comparison allows for arrays of any kind and takes longer than a small molecule's forces.
-        return [name for name, (old, new) in pairs.items() if not (old == new).all()]
+        changed = [name for name, (old, new) in pairs.items() if not (old == new).all()]
+        if self._readouts and total_charge(known) != total_charge(atoms):
+            changed.append("info")
+        return changed
 
     @property
     def is_fast(self) -> bool:

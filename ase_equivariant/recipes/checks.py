@@ -20,10 +20,10 @@ from ase_equivariant.recipes.distances import (
 )
 from ase_equivariant.recipes.elastic import ElasticResult, elastic_constants
 from ase_equivariant.recipes.ensembles import MDSettings, build_dynamics
-from ase_equivariant.recipes.md import draw_velocities
 from ase_equivariant.recipes.phonons import PhononResult, phonons
 from ase_equivariant.recipes.relax import relax
 from ase_equivariant.recipes.stability import StabilityResult, stability
+from ase_equivariant.recipes.temperature import degrees_of_freedom, draw_velocities, temperature_of
 from ase_equivariant.recipes.torsion import TorsionScan, torsion_scan
 from ase_equivariant.recipes.vibrations import VibrationalSpectrum, vibrational_spectrum
 
@@ -241,4 +241,5 @@ def sample(
 
 
 def _mean_temperature_K(frames: Sequence[Atoms]) -> float:
-    return float(np.mean([frame.get_temperature() for frame in frames]))
+    dof = degrees_of_freedom(frames[-1])
+    return float(np.mean([temperature_of(frame, dof) for frame in frames]))

@@ -16,6 +16,7 @@ from ase.md.verlet import VelocityVerlet
 from pydantic import Field, model_validator
 
 from ase_equivariant.config import Config
+from ase_equivariant.recipes.temperature import degrees_of_freedom
 
 Ensemble = Literal["nve", "langevin", "bussi", "npt", "npt-full"]
 
@@ -71,7 +72,10 @@ class MDSettings(Config):
 
 
 def build_dynamics(atoms: Atoms, settings: MDSettings, rng: np.random.Generator) -> MolecularDynamics:
-    """ASE's integrator for ``settings``, drawing from ``rng``.
+    """ASE's integrator for ``settings``, drawing from ``rng``, of atoms that have velocities.
+
+    Thermostats that keep the motion of the whole as it is count what shares the kinetic energy
+    (:func:`~ase_equivariant.recipes.temperature.degrees_of_freedom`); ASE's count all 3 N momenta.
 
     Raises
     ------
@@ -104,7 +108,20 @@ def build_dynamics(atoms: Atoms, settings: MDSettings, rng: np.random.Generator)
         "npt": lambda: IsotropicMTKNPT(atoms, dt, **npt),
         "npt-full": lambda: MTKNPT(atoms, dt, **npt),
     }
-    return makers[settings.ensemble]()
+    dynamics = makers[settings.ensemble]()
+    _count_motions(dynamics, degrees_of_freedom(atoms, settings.ensemble))
+    return dynamics
+
+
+def _count_motions(dynamics: MolecularDynamics, dof: int) -> None:
+    """Tell a thermostat how many momenta share the kinetic energy."""
+    if isinstance(dynamics, Bussi):
+        dynamics.ndof = dof
+        dynamics.target_kinetic_energy = dynamics.temp * dof / 2
+    elif isinstance(dynamics, IsotropicMTKNPT | MTKNPT):
+        count = dof / 3  # ASE has atoms here, and takes three times as many momenta; its pressure takes them, too
+        dynamics._thermostat._Q[0] *= count / dynamics._num_atoms_global
+        dynamics._thermostat._num_atoms_global = dynamics._num_atoms_global = count  # type: ignore[assignment]
 
 
 def integrator_state(dynamics: MolecularDynamics, ensemble: str, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -51,11 +51,16 @@ def interval_fs(frames: Sequence[Atoms], given: float | None = None) -> float:
 def without_beginning(frames: Sequence[Atoms], discard_ps: float, given_fs: float | None = None) -> list[Atoms]:
     """Frames without those of the first ``discard_ps``; ``given_fs`` apart, or as :func:`interval_fs` finds.
 
+    A last frame that comes too early, of a run that ended between two of them, is left out too.
+
     Raises
     ------
     ValueError
         If nothing remains, or the time between frames is not known.
     """
+    times = [frame.info.get("time_fs", np.nan) for frame in frames]
+    if len(frames) > 2 and times[-1] - times[-2] < (1 - 1e-3) * (times[1] - times[0]):
+        frames = frames[:-1]
     if discard_ps <= 0:
         return list(frames)
     interval = interval_fs(frames, given_fs)

@@ -14,11 +14,11 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculatorError, PropertyNotImplementedError
 from ase.io.jsonio import encode
-from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 
 from ase_equivariant.recipes.ensembles import MDSettings, build_dynamics, integrator_state, restore_integrator
 from ase_equivariant.recipes.md_files import AppendedFile, MDFiles, frame_record, read_state, with_results, write_state
 from ase_equivariant.recipes.md_log import CELL_COLUMNS, LOG_COLUMNS, averages, drift, log_header, log_row, read_log
+from ase_equivariant.recipes.temperature import degrees_of_freedom, draw_velocities, temperature_of
 
 
 class SimulationError(RuntimeError):
@@ -86,8 +86,9 @@ def run_md(
     """Run molecular dynamics with the calculator of ``atoms``.
 
     Writes a trajectory (extended XYZ), a log (CSV) and a restart file, every ``interval``
-    steps. After a kill, the same call with ``restart=True`` continues from the last restart
-    point: no frame is lost or doubled, and the trajectory is that of an uninterrupted run.
+    steps, and at the end. After a kill, the same call with ``restart=True`` continues from the last restart
+    point: no frame is lost or doubled, and the trajectory is that of an uninterrupted run. With more ``steps`` it
+    makes a run longer; a last frame between two intervals is then taken away.
 
     Parameters
     ----------
@@ -154,6 +155,7 @@ class _Run:
             self._restore_atoms(state)
         elif not atoms.has("momenta"):
             draw_velocities(atoms, settings.temperature_K, self.rng)
+        self.dof = degrees_of_freedom(atoms, settings.ensemble)
         self._check(*self._evaluate())  # fail before the old files are touched
         self.columns = LOG_COLUMNS + (CELL_COLUMNS if _has_stress(atoms) else ())
         self.dynamics = build_dynamics(atoms, settings, self.rng)
@@ -179,10 +181,16 @@ class _Run:
         try:
             while self.step < steps:
                 self._advance()
-                if self.step % interval == 0 or self.step == steps:
+                if self.step % interval == 0:
                     self._record()
-                    if progress is not None:
-                        progress(self._progress(first, started))
+                elif self.step == steps:
+                    self._record(between=True)
+                else:
+                    continue
+                if progress is not None:
+                    progress(self._progress(first, started))
+            if self.recorded < self.step:  # nothing was to be done, and the restart took the last frame away
+                self._record(between=True)
         except KeyboardInterrupt:
             interrupted = True  # the restart point of the last frame stands
         speed = self._progress(first, started)
@@ -236,7 +244,7 @@ class _Run:
                 f"the force on atom {worst} ({self.atoms.symbols[worst]}) is {lengths[worst]:.4g} eV/Å, "
                 f"above the limit of {self.max_force:g}"
             )
-        temperature = self.atoms.get_temperature()
+        temperature = temperature_of(self.atoms, self.dof)
         if not temperature <= self.max_temperature:
             raise SimulationError(
                 f"the temperature is {temperature:.4g} K, above the limit of {self.max_temperature:g}"
@@ -248,17 +256,22 @@ class _Run:
 
     def _append_frame(self, atoms: Atoms) -> None:
         self.trajectory.append(frame_record(atoms, self.step, self._time_fs))
-        self.log.append(log_row(self.columns, atoms, self.step, self._time_fs))
+        self.log.append(log_row(self.columns, atoms, self.step, self._time_fs, temperature_of(atoms, self.dof)))
         self.recorded = self.step
 
-    def _record(self) -> None:
-        """A frame, a row and the restart point that counts on them."""
-        atoms = self.atoms
+    def _record(self, between: bool = False) -> None:
+        """A frame, a row and the restart point that counts on them; not on those of a run's end between two frames.
+
+        Those go when the run is continued, as one that was never stopped would not have them.
+        """
+        atoms, recorded, kept = self.atoms, self.recorded, self._sizes() if between else None
         self._append_frame(atoms)
+        sizes = self._sizes()
         write_state(
             self.files.restart,
             {
                 "step": np.array(self.step),
+                "recorded": np.array(recorded if between else self.step),
                 "settings": np.array(self.settings.model_dump_json()),
                 "calculator": np.array(_identity(atoms.calc)),
                 "numbers": atoms.numbers,
@@ -266,15 +279,30 @@ class _Run:
                 "momenta": atoms.get_momenta(),
                 "cell": atoms.cell.array,
                 "pbc": atoms.pbc,
-                "trajectory_bytes": np.array(self.trajectory.sync()),
-                "log_bytes": np.array(self.log.sync()),
+                "masses": atoms.get_masses(),
+                "constraints": np.array(_constraints(atoms)),
+                **(kept or sizes),
                 **integrator_state(self.dynamics, self.settings.ensemble, self.rng),
             },
         )
 
+    def _sizes(self) -> dict[str, np.ndarray]:
+        """Bring both files to the disk."""
+        return {"trajectory_bytes": np.array(self.trajectory.sync()), "log_bytes": np.array(self.log.sync())}
+
     def _restore_atoms(self, state: dict[str, np.ndarray]) -> None:
         if not np.array_equal(state["numbers"], self.atoms.numbers):
             raise ValueError(f"{self.files.restart} is of another structure: use another name, or overwrite")
+        # Restart files of earlier versions have neither of these.
+        if not np.array_equal(state.get("masses", self.atoms.get_masses()), self.atoms.get_masses()):
+            raise ValueError(
+                f"the run to continue ({self.files.restart}) had other masses: set the same, or start anew"
+            )
+        if str(state.get("constraints", _constraints(self.atoms))) != _constraints(self.atoms):
+            raise ValueError(
+                f"the run to continue had other constraints ({state['constraints']}, now {_constraints(self.atoms)}): "
+                "set the same, or start anew"
+            )
         before = MDSettings.parse(json.loads(str(state["settings"])))
         if before != self.settings:
             changed = [k for k in MDSettings.model_fields if getattr(before, k) != getattr(self.settings, k)]
@@ -283,7 +311,8 @@ class _Run:
                 f"({', '.join(str(getattr(before, k)) for k in changed)}): use the same, or start anew"
             )
         _refuse_other_calculator(json.loads(str(state["calculator"])), json.loads(_identity(self.atoms.calc)))
-        self.step = self.recorded = int(state["step"])
+        self.step = int(state["step"])
+        self.recorded = int(state.get("recorded", state["step"]))
         self.atoms.set_cell(state["cell"])
         self.atoms.pbc = state["pbc"]
         self.atoms.positions[:] = state["positions"]
@@ -294,7 +323,7 @@ class _Run:
         return MDProgress(
             self.step,
             self.atoms.get_potential_energy(),
-            self.atoms.get_temperature(),
+            temperature_of(self.atoms, self.dof),
             speed,
             speed * self.settings.timestep_fs * 1e-6 * 86400,
         )
@@ -315,6 +344,11 @@ def _identity(calculator: Any) -> str:
     return encode({"calculator": type(calculator).__name__, **kept})
 
 
+def _constraints(atoms: Atoms) -> str:
+    """The constraints as JSON; of one that cannot be written its kind."""
+    return encode([c.todict() if hasattr(c, "todict") else type(c).__name__ for c in atoms.constraints])
+
+
 def _refuse_other_calculator(before: dict[str, Any], now: dict[str, Any]) -> None:
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
@@ -332,12 +366,3 @@ def _has_stress(atoms: Atoms) -> bool:
     except PropertyNotImplementedError:
         return False
     return True
-
-
-def draw_velocities(atoms: Atoms, temperature_K: float, rng: np.random.Generator) -> None:
-    """Maxwell and Boltzmann's velocities, without drift, and without rotation for a molecule."""
-    thermalize_momenta(atoms, temperature_K=temperature_K, rng=rng)
-    if len(atoms) > 1 and not atoms.constraints:
-        Stationary(atoms)
-        if not atoms.pbc.any() and len(atoms) > 2:
-            ZeroRotation(atoms)

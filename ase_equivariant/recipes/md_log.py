@@ -19,10 +19,10 @@ def log_header(columns: Sequence[str]) -> str:
     return ",".join(columns) + "\n"
 
 
-def log_row(columns: Sequence[str], atoms: Atoms, step: int, time_fs: float) -> str:
+def log_row(columns: Sequence[str], atoms: Atoms, step: int, time_fs: float, temperature_K: float) -> str:
     """One line: what the atoms and their calculator say at this step."""
     potential, kinetic = atoms.get_potential_energy(), atoms.get_kinetic_energy()
-    row = [step, time_fs / 1000, potential, kinetic, potential + kinetic, atoms.get_temperature()]
+    row = [step, time_fs / 1000, potential, kinetic, potential + kinetic, temperature_K]
     if "volume_A3" in columns:
         row += [atoms.get_volume(), _pressure_GPa(atoms)]
     return ",".join(str(value) for value in row) + "\n"

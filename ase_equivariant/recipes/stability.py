@@ -11,7 +11,7 @@ from ase.calculators.calculator import CalculatorError
 
 from ase_equivariant.recipes.bonds import bonds_of
 from ase_equivariant.recipes.ensembles import MDSettings, build_dynamics
-from ase_equivariant.recipes.md import draw_velocities
+from ase_equivariant.recipes.temperature import degrees_of_freedom, draw_velocities, temperature_of
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ def stability(
         own = settings.model_copy(update={"seed": settings.seed + run})
         report = None if progress is None else (lambda time, run=run: progress(run, time))
         outcomes.append(_one_run(atoms, own, steps, check_every, (bonds, lengths, tolerance_A), report))
-    times, deviations, temperatures = (np.array(column, dtype=float) for column in zip(*outcomes, strict=True))
-    failed = times < steps * settings.timestep_fs / 1000
+    survived, deviations, temperatures = (np.array(column, dtype=float) for column in zip(*outcomes, strict=True))
+    failed, times = survived < steps, survived * settings.timestep_fs / 1000
     mean_time = float(times.sum() / failed.sum()) if failed.any() else float("inf")
     return StabilityResult(length_ps, times, failed, mean_time, deviations, temperatures, bonds, tolerance_A)
 
@@ -138,27 +138,27 @@ def _one_run(
     check_every: int,
     watched: tuple[np.ndarray, np.ndarray, float],
     report: Callable[[float], None] | None,
-) -> tuple[float, float, float]:
-    """Time survived in ps, largest deviation in Å, mean temperature in K of the second half."""
+) -> tuple[int, float, float]:
+    """Steps survived, largest deviation in Å, mean temperature in K of the second half."""
     bonds, lengths, tolerance = watched
     moving = atoms.copy()
     moving.calc = atoms.calc
     rng = np.random.default_rng(settings.seed)
     draw_velocities(moving, settings.temperature_K, rng)
-    dynamics = build_dynamics(moving, settings, rng)
-    worst, temperatures, to_ps = 0.0, [], settings.timestep_fs / 1000
+    dynamics, dof = build_dynamics(moving, settings, rng), degrees_of_freedom(moving, settings.ensemble)
+    worst, temperatures = 0.0, []
     for step in range(1, steps + 1):
         try:
             dynamics.step()  # type: ignore[attr-defined] # every integrator has it, their base not
         except (CalculatorError, ValueError):  # atoms that left each other, or sit on one another
-            return (step - 1) * to_ps, float("inf"), float("nan")
+            return step - 1, float("inf"), float("nan")
         if step % check_every:
             continue
         worst = max(worst, bond_deviation(moving.positions, bonds, lengths))
         if worst > tolerance:
-            return (step - 1) * to_ps, worst, float("nan")
+            return step - 1, worst, float("nan")
         if 2 * step > steps:
-            temperatures.append(moving.get_temperature())
+            temperatures.append(temperature_of(moving, dof))
         if report is not None and step % (1000 * check_every) == 0:
-            report(step * to_ps)
-    return steps * to_ps, worst, float(np.mean(temperatures)) if temperatures else float("nan")
+            report(step * settings.timestep_fs / 1000)
+    return steps, worst, float(np.mean(temperatures)) if temperatures else float("nan")

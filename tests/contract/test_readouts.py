@@ -11,6 +11,7 @@ import torch
 from ase import Atoms
 from cases import CUTOFF, SPECIES, random_rotation, relative, system
 
+from ase_equivariant import EquivariantCalculator
 from ase_equivariant.architectures import GVPConfig, NequIPConfig
 from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.graph.graph import AtomicGraph
@@ -267,3 +268,12 @@ def test_wrong_readouts_are_refused(readouts, message):
 def test_charge_must_be_a_number():
     with pytest.raises(ValueError, match="not a charge"):
         ask("everything", ion("positive"))
+
+
+def test_results_follow_a_change_of_the_charge():
+    atoms = ion(0.0)
+    atoms.calc = EquivariantCalculator(potential("everything"))
+    neutral, energy = atoms.get_charges().sum(), atoms.get_potential_energy()
+    atoms.info["charge"] = 1.0
+    assert atoms.get_charges().sum() - neutral == pytest.approx(1.0)
+    assert atoms.get_potential_energy() == energy

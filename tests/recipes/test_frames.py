@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 
-from ase_equivariant.recipes.frames import check_frames, interval_fs, unwrapped_positions, velocities
+from ase_equivariant.recipes.frames import check_frames, interval_fs, unwrapped_positions, velocities, without_beginning
 
 CELL = [[6.0, 0, 0], [2.0, 7, 0], [-1.0, 1, 8]]
 
@@ -66,3 +66,15 @@ def test_frames_of_different_atoms_are_refused():
         check_frames([Atoms("He"), Atoms("Ne")])
     with pytest.raises(ValueError, match="at least 2"):
         check_frames([Atoms("He")], 2)
+
+
+def test_a_last_frame_between_two_others_is_left_out():
+    """As of a run that ended there."""
+    _, frames = walk(np.random.default_rng(1), frames=8)
+    assert len(without_beginning(frames, 0.0)) == 8
+    frames[-1].info["time_fs"] -= 1.0
+    assert interval_fs(without_beginning(frames, 0.0)) == pytest.approx(2.0)
+    assert [frame.info["time_fs"] for frame in without_beginning(frames, 0.004)] == [4.0, 6.0, 8.0, 10.0, 12.0]
+    for frame in frames:
+        del frame.info["time_fs"]
+    assert len(without_beginning(frames, 0.0)) == 8

@@ -10,18 +10,21 @@ import time
 
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
 from ase.io import read
+from ase.md.velocitydistribution import ZeroRotation
 
 from ase_equivariant import EquivariantCalculator
 from ase_equivariant.config import ConfigError
-from ase_equivariant.recipes.ensembles import MDSettings
+from ase_equivariant.recipes.ensembles import MDSettings, build_dynamics
 from ase_equivariant.recipes.md import SimulationError, run_md
 from ase_equivariant.recipes.md_files import AppendedFile
 from ase_equivariant.recipes.md_log import read_log
+from ase_equivariant.recipes.temperature import degrees_of_freedom, draw_velocities
 
 
 def copper() -> Atoms:
@@ -86,7 +89,7 @@ def test_trajectory_holds_what_the_log_says(tmp_path):
     log = read_log(result.files.log)
     assert [frame.info["step"] for frame in frames] == [0, 10, 20]
     np.testing.assert_allclose([f.get_potential_energy() for f in frames], log["potential_eV"], atol=1e-6)
-    np.testing.assert_allclose([f.get_temperature() for f in frames], log["temperature_K"], rtol=1e-5)
+    np.testing.assert_allclose([f.get_temperature() for f in frames], log["temperature_K"], rtol=1e-5)  # all momenta
     np.testing.assert_allclose(frames[-1].positions, atoms.positions, atol=1e-7)
     assert frames[-1].get_forces().shape == (len(atoms), 3)
 
@@ -118,6 +121,84 @@ def test_velocities_that_are_there_are_kept(tmp_path):
     np.testing.assert_array_equal(atoms.get_momenta(), momenta)
 
 
+@pytest.mark.parametrize(
+    ("ensemble", "system", "left"),
+    [
+        ("langevin", "H2O", 9),  # friction and noise act on everything
+        ("nve", "H2O", 3),
+        ("bussi", "H2O", 3),
+        ("bussi", "CO", 1),
+        ("bussi", "CO2", 3),
+        ("bussi", "Cu4", 9),
+        ("npt", "Cu4", 9),
+        ("npt-full", "Cu4", 9),
+    ],
+)
+def test_thermostats_count_what_shares_the_kinetic_energy(ensemble, system, left):
+    """Total momenta that stay zero do not, or the rest would be too hot: a vibrating water by 9/3."""
+    atoms = bulk("Cu", cubic=True) if system == "Cu4" else molecule(system)
+    atoms.calc = EMT()
+    rng = np.random.default_rng(0)
+    draw_velocities(atoms, 300.0, rng)
+    if system == "CO":
+        with np.errstate(invalid="ignore"):
+            ZeroRotation(atoms)
+    fast = settings(ensemble, temperature_K=300.0, timestep_fs=0.5, taut_fs=20.0 if "npt" in ensemble else 2.0)
+    dynamics = build_dynamics(atoms, fast, rng)
+    dof = degrees_of_freedom(atoms, ensemble)
+    assert dof == left
+    kinetic = []
+    for _ in range(4000):
+        dynamics.step()
+        kinetic.append(atoms.get_kinetic_energy())
+    if ensemble != "nve":
+        assert 2 * np.mean(kinetic) / (left * units.kB) == pytest.approx(300, rel=0.2)
+    if "npt" not in ensemble and ensemble != "langevin":
+        np.testing.assert_allclose(atoms.get_momenta().sum(0), 0, atol=1e-9)
+    if "npt" in ensemble:
+        before = dynamics.get_conserved_energy()
+        for _ in range(400):
+            dynamics.step()
+        assert abs(dynamics.get_conserved_energy() - before) < 5e-3
+
+
+def test_a_drift_of_the_user_counts():
+    atoms = copper()
+    atoms.set_velocities(np.full((len(atoms), 3), 0.01))
+    assert degrees_of_freedom(atoms, "bussi") == 3 * len(atoms)
+    atoms.set_constraint(FixAtoms([0]))
+    assert degrees_of_freedom(atoms, "bussi") == 3 * len(atoms) - 3
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "langevin", "bussi", "npt", "npt-full"])
+def test_a_run_made_longer_is_that_of_one_call(tmp_path, ensemble):
+    """A last frame between two intervals goes when the run does on, and stays if it does not."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run_md(silicon(), 40, settings(ensemble), folder=whole, interval=10)
+    run_md(silicon(), 17, settings(ensemble), folder=parts, interval=10)
+    assert [frame.info["step"] for frame in read(parts / "md.md.extxyz", ":")] == [0, 10, 17]
+    ended = (parts / "md.md.extxyz").read_bytes(), (parts / "md.md.csv").read_bytes()
+    run_md(silicon(), 17, settings(ensemble), folder=parts, interval=10, restart=True)
+    assert ((parts / "md.md.extxyz").read_bytes(), (parts / "md.md.csv").read_bytes()) == ended
+    run_md(silicon(), 40, settings(ensemble), folder=parts, interval=10, restart=True)
+    for name in ("md.md.extxyz", "md.md.csv"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_restart_refuses_other_masses_and_constraints(tmp_path):
+    atoms = copper()
+    atoms.set_constraint(FixAtoms([0]))
+    run_md(atoms, 10, settings("nve"), folder=tmp_path, interval=10)
+    with pytest.raises(ValueError, match=r"had other constraints .*FixAtoms"):
+        run_md(copper(), 20, settings("nve"), folder=tmp_path, restart=True)
+    heavy = copper()
+    heavy.set_constraint(FixAtoms([0]))
+    heavy.set_masses([65] * len(heavy))
+    with pytest.raises(ValueError, match="had other masses"):
+        run_md(heavy, 20, settings("nve"), folder=tmp_path, restart=True)
+    run_md(atoms, 20, settings("nve"), folder=tmp_path, restart=True, interval=10)
+
+
 @pytest.mark.parametrize("ensemble", ["nve", "langevin", "bussi", "npt", "npt-full"])
 def test_restart_gives_the_same_bytes(tmp_path, ensemble):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -137,7 +218,7 @@ KILLED = """
 import sys, time
 from ase.build import bulk
 from ase_equivariant import EquivariantCalculator
-from ase_equivariant.recipes.ensembles import MDSettings
+from ase_equivariant.recipes.ensembles import MDSettings, build_dynamics
 from ase_equivariant.recipes.md import run_md
 atoms = bulk("Si", cubic=True)
 atoms.rattle(0.05, seed=0)

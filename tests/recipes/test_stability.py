@@ -41,6 +41,16 @@ def test_a_bound_molecule_holds():
     assert found.bonds.tolist() == [[0, 1]]
 
 
+def test_a_survivor_is_none_whatever_the_time_step():
+    """3333 steps of 0.3 fs and 1 ps divided otherwise differ in the last digit."""
+    atoms = molecule("N2")
+    atoms.calc = EMT()
+    relax(atoms, fmax=1e-3)
+    for timestep, length in ((0.3, 0.03), (0.3, 0.06), (0.3, 0.09), (0.7, 0.07), (1.0, 0.03)):
+        found = stability(atoms, runs=1, length_ps=length, settings=COLD.model_copy(update={"timestep_fs": timestep}))
+        assert not found.failed.any()
+
+
 def test_a_broken_one_fails_when_mechanics_says():
     """Two nitrogen atoms under F = 2 eV/Å part by F t² / m; 0.5 Å at t = √(0.5 m / F)."""
     atoms = molecule("N2")
