@@ -10,6 +10,15 @@ import typer
 from rich.table import Table
 
 from ase_equivariant.cli.common import DeviceOption, DtypeOption, ModelArgument, console
+from ase_equivariant.cli.data import (
+    EnergyOption,
+    ForcesOption,
+    LabelsOption,
+    LengthOption,
+    StressOption,
+    UnitsOption,
+    VirialOption,
+)
 from ase_equivariant.io.atomic import atomic_path
 from ase_equivariant.io.model_file import load_model
 from ase_equivariant.io.registry import resolve
@@ -29,15 +38,20 @@ _PLOTTED = {
 def evaluate(
     model: ModelArgument,
     data: Annotated[list[str], typer.Argument(help="Labelled structures: any file ASE reads, or an MD17 npz.")],
-    units: Annotated[str, typer.Option(help="Unit of the energies: auto, eV, kcal/mol, kJ/mol or Hartree.")] = "auto",
-    labels: Annotated[str, typer.Option(help="revised or original labels of an rMD17 file.")] = "revised",
-    energy_key: Annotated[str | None, typer.Option(help="Name of the energies, if not ASE's.")] = None,
-    forces_key: Annotated[str | None, typer.Option(help="Name of the forces, if not ASE's.")] = None,
-    stress_key: Annotated[str | None, typer.Option(help="Name of the stresses, if not ASE's.")] = None,
+    units: UnitsOption = "auto",
+    labels: LabelsOption = "revised",
+    length_units: LengthOption = "Angstrom",
+    energy_key: EnergyOption = None,
+    forces_key: ForcesOption = None,
+    stress_key: StressOption = None,
+    virial_key: VirialOption = None,
     dipole_key: Annotated[str | None, typer.Option(help="Name of the dipoles, if not ASE's.")] = None,
     dipole_units: Annotated[str, typer.Option(help="e*Angstrom, Debye or au.")] = "e*Angstrom",
     polarizability_key: Annotated[str | None, typer.Option(help="Name of the polarizabilities.")] = None,
     polarizability_units: Annotated[str, typer.Option(help="e2*Angstrom2/eV, Angstrom3 or au.")] = "e2*Angstrom2/eV",
+    charges_key: Annotated[str | None, typer.Option(help="Name of the charges of atoms, if not ASE's.")] = None,
+    charge_key: Annotated[str, typer.Option(help="Name of a structure's charge.")] = "charge",
+    born_key: Annotated[str | None, typer.Option(help="Name of Born effective charges, (N, 9) or (N, 3, 3).")] = None,
     batch_size: Annotated[int, typer.Option(help="Structures at a time.")] = 20,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the errors to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a parity plot to this file.")] = None,
@@ -50,6 +64,8 @@ def evaluate(
             "units": units, "labels": labels, "energy_key": energy_key, "forces_key": forces_key,
             "stress_key": stress_key, "dipole_key": dipole_key, "dipole_units": dipole_units,
             "polarizability_key": polarizability_key, "polarizability_units": polarizability_units,
+            "length_units": length_units, "virial_key": virial_key, "charges_key": charges_key,
+            "charge_key": charge_key, "readout_keys": {"born_effective_charges": born_key} if born_key else {},
         }
     )  # fmt: skip
     frames = read_frames(data, label_config)

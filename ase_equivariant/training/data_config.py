@@ -38,7 +38,7 @@ class DataConfig(LabelConfig):
         Energy of each element: fitted, that of lone atoms (in ``isolated_atoms`` or among the
         structures), zero, or values in eV.
     isolated_atoms : str or None
-        File of single atoms with energies.
+        File of single atoms with energies, for ``references = "isolated_atoms"``.
     scale : {"forces_rms", "forces_rms_per_species", "none"} or float
         Unit of energy of the network's output in eV.
     """
@@ -65,6 +65,12 @@ class DataConfig(LabelConfig):
         if unknown:
             raise ValueError(f"not a chemical symbol: {', '.join(unknown)}")
         return value
+
+    @model_validator(mode="after")
+    def _isolated_atoms_are_used(self) -> Self:
+        if self.isolated_atoms is not None and self.references != "isolated_atoms":
+            raise ValueError('isolated_atoms is for references = "isolated_atoms": set that, or leave out the file')
+        return self
 
     @model_validator(mode="after")
     def _one_test(self) -> Self:

@@ -11,6 +11,9 @@ from ase_equivariant.training.data_config import DataConfig
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.readers import DataError
 
+_SAME_ENERGY = 1e-4  # eV
+_FAR = 7.0  # Å
+
 
 def species_of(frames: Iterable[Frame]) -> tuple[str, ...]:
     """Chemical symbols in the frames, by atomic number."""
@@ -46,12 +49,30 @@ def reference_energies(
 
 
 def isolated_energies(frames: Sequence[Frame]) -> dict[str, float]:
-    """Energies in eV of the single atoms among the frames, by symbol."""
-    return {
-        frame.atoms.get_chemical_symbols()[0]: frame.energy
-        for frame in frames
-        if len(frame.atoms) == 1 and frame.energy is not None
-    }
+    """Energies in eV of the lone atoms among the frames, by symbol; a crystal of one atom is none.
+
+    Raises
+    ------
+    DataError
+        If two atoms of an element have different energies.
+    """
+    energies: dict[str, float] = {}
+    for frame in frames:
+        if not _is_lone(frame) or frame.energy is None:
+            continue
+        symbol = frame.atoms.get_chemical_symbols()[0]
+        known = energies.setdefault(symbol, frame.energy)
+        if abs(known - frame.energy) > _SAME_ENERGY:
+            raise DataError(
+                f"reference energies: lone atoms of {symbol} have {known:g} and {frame.energy:g} eV: keep one of them"
+            )
+    return energies
+
+
+def _is_lone(frame: Frame) -> bool:
+    """A single atom without periodic images, or with images far away, as plane-wave codes have it."""
+    periodic = frame.atoms.cell.lengths()[frame.atoms.pbc]
+    return len(frame.atoms) == 1 and bool((periodic > _FAR).all())
 
 
 def least_squares_energies(species: Sequence[str], frames: Sequence[Frame]) -> np.ndarray:

@@ -15,6 +15,8 @@ from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.readers import DataError, read_frames
 from ase_equivariant.training.streaming import OnDemand, StreamedFrames, pick_frames
 
+_NAMES_BESIDE_ENERGY = ("forces_key", "stress_key", "virial_key", "dipole_key", "polarizability_key", "charges_key")
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -49,7 +51,9 @@ def make_splits(config: DataConfig) -> Splits:
     lone = [k for k, frame in enumerate(frames) if frame.is_isolated_atom] if wanted else []
     isolated = [frames[k] for k in lone]
     if config.isolated_atoms is not None:
-        isolated += read_frames(config.isolated_atoms, labels)
+        # Single atoms have no forces worth a label, and files of them none that are named.
+        energies_only = dict.fromkeys(_NAMES_BESIDE_ENERGY)
+        isolated += read_frames(config.isolated_atoms, labels.model_copy(update={**energies_only, "readout_keys": {}}))
     if config.test_where is not None:
         config = config.model_copy(update={"test_indices": _matching(frames, config.test_where)})
     sizes = [len(found) for found in by_file] if config.from_each_file else [len(frames)]

@@ -8,6 +8,7 @@ import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+from ase.units import Bohr
 from emt_data import SMALL, emt_atoms, emt_frames
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
@@ -100,3 +101,25 @@ def test_learning_curve(tmp_path):
     np.testing.assert_allclose(ax.lines[0].get_xydata(), [[1, 10], [3, 10 / 3]])
     with pytest.raises(ValueError, match="choose one of val_loss"):
         plot_learning_curve(read_metrics(log.path), ax, "val_force", "", "")
+
+
+def test_data_is_read_as_in_training(tmp_path):
+    """The charge of an ion far from the origin decides what its dipole is; lengths and virials have their units too."""
+    ion = Atoms("OH", positions=[[5.0, 0, 0], [5.97, 0, 0]])
+    dipole = [-4.94, 0.0, 0.0]  # about the origin; 0.12 about the centre of mass
+    found = []
+    for name, position_scale in (("charge", 1.0), ("total_charge", 1.0), ("total_charge", 1 / Bohr)):
+        ion.info = {name: -1, "REF_energy": -1.0}
+        labelled = ion.copy()
+        labelled.positions *= position_scale
+        labelled.calc = SinglePointCalculator(labelled, dipole=dipole)
+        write(tmp_path / "ion.xyz", labelled)
+        options = ["--energy-key", "REF_energy", "--charge-key", name, "--json", str(tmp_path / "e.json")]
+        options += ["--length-units", "Bohr"] if position_scale != 1.0 else []
+        arguments = ["evaluate", "water-tensors", str(tmp_path / "ion.xyz"), *options]
+        result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        errors = json.loads((tmp_path / "e.json").read_text())["errors"]
+        found.append(next(value for key, value in errors.items() if key.startswith("dipole")))
+    assert found[0] < 1000  # 10⁻³ e·Å; without the charge it is 5
+    assert found[1:] == pytest.approx([found[0]] * 2, rel=1e-4)

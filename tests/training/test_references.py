@@ -7,7 +7,13 @@ from ase import Atoms
 from ase_equivariant.training.data_config import DataConfig
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.readers import DataError
-from ase_equivariant.training.references import energy_scales, least_squares_energies, reference_energies, species_of
+from ase_equivariant.training.references import (
+    energy_scales,
+    isolated_energies,
+    least_squares_energies,
+    reference_energies,
+    species_of,
+)
 
 TRUE = {"H": -13.6, "O": -2041.3}
 
@@ -67,6 +73,16 @@ def test_given_and_isolated_energies():
         reference_energies(config(references={"H": 1.0}), species, [])
     with pytest.raises(DataError, match="no training structure has an energy"):
         reference_energies(config(), species, [Frame(Atoms("H2"))])
+
+
+def test_a_crystal_of_one_atom_is_not_isolated_and_two_energies_are_refused():
+    def copper(energy, edge):
+        return Frame(Atoms("Cu", cell=[edge] * 3, pbc=edge > 0), energy)
+
+    assert isolated_energies([copper(-0.2, 0), copper(-3.9, 2.55)]) == {"Cu": -0.2}
+    assert isolated_energies([copper(-3.9, 2.55), copper(-0.2, 12.0)]) == {"Cu": -0.2}
+    with pytest.raises(DataError, match=r"lone atoms of Cu have -0\.2 and -0\.3 eV"):
+        isolated_energies([copper(-0.2, 0), copper(-0.3, 12.0)])
 
 
 def test_scales_are_root_mean_square_forces():

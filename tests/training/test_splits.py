@@ -93,6 +93,20 @@ def test_too_few_structures(emt_file, options, message):
         make_splits(DataConfig(train=str(emt_file), **options))
 
 
+def test_files_of_lone_atoms_need_energies_only(tmp_path):
+    lone, frames = Atoms("Cu", positions=np.zeros((1, 3)), info={"REF_energy": -1.0}), emt_atoms(4)
+    for atoms in frames:
+        atoms.info["REF_energy"] = atoms.get_potential_energy()
+        atoms.arrays["REF_forces"] = atoms.get_forces()
+    write(tmp_path / "lone.xyz", lone)
+    write(tmp_path / "a.xyz", frames)
+    names = {"energy_key": "REF_energy", "forces_key": "REF_forces", "isolated_atoms": str(tmp_path / "lone.xyz")}
+    splits = make_splits(DataConfig(train=str(tmp_path / "a.xyz"), validation=1, references="isolated_atoms", **names))
+    assert [frame.energy for frame in splits.isolated_atoms] == [-1.0]
+    with pytest.raises(ValueError, match="set that, or leave out the file"):
+        DataConfig(train="a.xyz", **names)
+
+
 def test_lone_atoms_are_put_aside(tmp_path):
     lone = Atoms("Cu", positions=np.zeros((1, 3)))
     lone.calc = SinglePointCalculator(lone, energy=-1.0)
