@@ -95,6 +95,9 @@ def test_what_files_hold_and_training_does_not_read(folder):
     output = check("train.traj").output
     assert "look like labels and are not read: dft_energy" in output
     assert "constraints in 1 frame" in output
+    np.savez("first.npz", R=np.eye(3)[None].repeat(4, 0), z=np.array([29] * 3), E=np.zeros(4), F=np.zeros((4, 3, 3)))
+    together = check("first.npz", "train.traj").output
+    assert "constraints in 1 frame: they are not read; frames 5" in together, "counted through all files"
     assert "1 frame is periodic along a direction without lattice vector; frames 2" in output
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,15 @@ def examine_files(train: Sequence[Path], test: Sequence[Path], config: LabelConf
         If a file cannot be read, or has neither energies nor forces.
     """
     config = config or LabelConfig()
-    frames = read_frames(train, config, allow_nonfinite=True)
-    test_frames = read_frames(test, config, allow_nonfinite=True) if test else None
-    found = check_files(train, config)
-    found += [replace(finding, part="test") for finding in check_files(test, config)]
+    train_files, test_files = (
+        [read_frames(path, config, allow_nonfinite=True) for path in part] for part in (train, test)
+    )
+    found = check_files(train, [len(frames) for frames in train_files], config)
+    of_test = check_files(test, [len(frames) for frames in test_files], config)
+    found += [replace(finding, part="test") for finding in of_test]
     units = energy_unit(train[0], config)
-    return examine(frames, test_frames, units=units, length_units=config.length_units, files=found)
+    frames, test_frames = (list(chain.from_iterable(part)) for part in (train_files, test_files))
+    return examine(frames, test_frames or None, units=units, length_units=config.length_units, files=found)
 
 
 def _contents(data: Dataset) -> dict[str, Any]:

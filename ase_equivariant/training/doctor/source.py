@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ase_equivariant.training.doctor.finding import Finding, count
 from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.npz import names_of
@@ -17,25 +19,26 @@ _LABEL = re.compile(r"energ|force|grad|stress|virial|dipole|charge|magmom|spin",
 _NOT_LABELS = re.compile(r"unit|atomic_num|nuclear_charges|initial|key$", re.IGNORECASE)
 
 
-def check_files(paths: Sequence[Path], config: LabelConfig) -> list[Finding]:
-    """Labels under names that are not read, constraints, and periodic directions without a lattice vector."""
+def check_files(paths: Sequence[Path], counts: Sequence[int], config: LabelConfig) -> list[Finding]:
+    """Labels under names that are not read, constraints, and periodic directions without a lattice vector.
+
+    ``counts`` is how many structures the files have: frames are numbered through all of them.
+    """
     unread: Counter[str] = Counter()
     constrained: list[int] = []
     cellless: list[int] = []
-    first = 0
-    for path in paths:
+    for path, first in zip(paths, np.cumsum([0, *counts]).tolist(), strict=False):
         if path.suffix == ".npz":
             unread.update(_unread_arrays(path, config))
             continue
-        for atoms in iterate_structures(path):
+        for k, atoms in enumerate(iterate_structures(path), first):
             places = {**(atoms.calc.results if atoms.calc is not None else {}), **atoms.info, **atoms.arrays}
             names = [name for name, value in places.items() if value is not None and _is_label(name)]
             unread.update(set(names) - _read_names(config))
             if atoms.constraints:
-                constrained.append(first)
+                constrained.append(k)
             if (atoms.pbc & ~atoms.cell.any(1)).any():
-                cellless.append(first)
-            first += 1
+                cellless.append(k)
     return _report(unread, constrained, cellless)
 
 
