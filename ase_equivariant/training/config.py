@@ -70,11 +70,11 @@ class RunConfig(Config):
     ema_decay : float
         Of the running mean of the weights that is validated and kept; 0 turns it off.
     early_stopping_epochs : int or None
-        Stop after so many epochs without a better validation loss.
+        Stop after so many epochs without a better validation loss; at least ``validate_every``.
     checkpoint_minutes : float
         How much work a kill may cost; 0 writes after every epoch.
     validate_every : int
-        Epochs.
+        Epochs; at most ``max_epochs``.
     tensorboard : bool
         Write TensorBoard's event files too.
     """
@@ -109,6 +109,21 @@ class RunConfig(Config):
             raise ValueError(
                 f"batch_size = {self.batch_size} structures cannot be shared by {self.num_processes} processes: "
                 f"make it {self.num_processes} or more, or lower devices"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _validated_before_the_end(self) -> Self:
+        every, patience = self.validate_every, self.early_stopping_epochs
+        if every > self.max_epochs:
+            raise ValueError(
+                f"validate_every = {every} is more than max_epochs = {self.max_epochs}: no epoch would be validated "
+                "and no model written; lower validate_every"
+            )
+        if patience is not None and patience < every:
+            raise ValueError(
+                f"early_stopping_epochs = {patience} is less than validate_every = {every}: the run would stop before "
+                f"it is validated again; make it {every} or more, or lower validate_every"
             )
         return self
 

@@ -51,6 +51,11 @@ def fit(
 
     ``on_best`` receives, at each checkpoint, a copy of the potential with the best weights
     so far if they are new, and the record of the run. ``main`` is whether this process writes.
+
+    Raises
+    ------
+    DivergedError
+        If the loss becomes NaN or infinite, or that of the validation never was anything else.
     """
     run = config.run
     with part_from_others(), quiet_lightning():
@@ -94,6 +99,13 @@ def fit(
                 if run.num_processes > 1 and (lost := process_lost(error)):
                     raise lost from error
                 raise
+    if stopped is None and not module.best_weights:
+        if main:
+            raise DivergedError(
+                f"no validation of the run's {module.epoch} epochs had a finite loss, so there is no model to keep: "
+                "look for wrong labels among the validation structures, or lower optimizer.lr"
+            )
+        raise SystemExit(1)
     module.load_best()
     potential.to("cpu")
     return FitOutcome(stopped, bool(module.best_weights), keeper.record(module))

@@ -89,7 +89,8 @@ def train(
     DataError, CheckpointError
         If the data cannot be used, or the run in the folder is another one.
     DivergedError
-        If the loss becomes NaN or infinite; the last good checkpoint is kept.
+        If the loss becomes NaN or infinite, the last good checkpoint is kept; or if the run is complete and no
+        validation loss was finite.
     """
     if importlib.util.find_spec("lightning") is None:
         raise ImportError("training needs Lightning: pip install 'ase-equivariant[train]'")

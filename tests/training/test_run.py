@@ -147,6 +147,23 @@ def test_a_diverging_run_says_so_and_keeps_the_last_good_checkpoint(emt_file, tm
     assert all(np.isfinite(float(row["train_loss"])) for row in rows(tmp_path))
 
 
+@pytest.mark.parametrize("patience", [None, 2])
+def test_a_run_without_a_finite_validation_has_no_model_and_says_so(emt_file, tmp_path, patience):
+    wrong = emt_atoms(1)
+    wrong[0].calc.results["forces"] *= 1e39  # finite in the file, infinite in float32
+    write(tmp_path / "wrong.xyz", wrong)
+    config = small_config(
+        emt_file,
+        tmp_path / "run",
+        data={"validation": str(tmp_path / "wrong.xyz")},
+        run={"max_epochs": 3, "early_stopping_epochs": patience},
+    )
+    for _ in range(2):  # the second finds the run complete
+        with pytest.raises(DivergedError, match=rf"no validation of the run's {patience or 3} epochs had a finite"):
+            train(config, quiet=True)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
 def test_early_stopping(emt_file, tmp_path):
     config = small_config(
         emt_file,
