@@ -25,7 +25,8 @@ class LabelConfig(Config):
     labels : {"revised", "original"}
         Which labels of an rMD17 file: the revised ones or those of the original MD17.
     energy_key, forces_key, stress_key : str or None
-        Names in ``atoms.info`` and ``atoms.arrays``; default the calculator's results.
+        Names in ``atoms.info`` and ``atoms.arrays``; default the calculator's results. In ``.npz`` files, which have no
+        stress, names of arrays; default those of ``labels``.
     virial_key : str or None
         Name of a virial in eV, taken as stress −virial/volume.
     dipole_key, polarizability_key, charges_key : str or None

@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_equivariant.training.frames import Frame, Label
+from ase_equivariant.training.labels import LabelConfig
 
 # Which array holds what, by data set: positions, nuclear charges, energies, forces.
 _REVISED = ("coords", "nuclear_charges", "energies", "forces")
@@ -19,24 +20,27 @@ _ORIGINAL = ("coords", "nuclear_charges", "old_energies", "old_forces")
 _CLASSIC = ("R", "z", "E", "F")
 
 
-def read_npz(path: Path, labels: str = "revised", dipole_key: str | None = None) -> list[Frame]:
+def read_npz(path: Path, config: LabelConfig) -> list[Frame]:
     """Read frames in the file's own units.
 
     Understands revised MD17 (``coords``, ``nuclear_charges``, ``energies``, ``forces``, and
     ``old_energies``, ``old_forces`` for ``labels="original"``), MD17 (``R``, ``z``, ``E``,
-    ``F``), and arrays of arrays where molecules differ in size; and dipoles (frames, 3) by the name given.
+    ``F``), and arrays of arrays where molecules differ in size; energies, forces and dipoles (frames, 3) by the
+    names that ``config`` gives, too.
 
     Raises
     ------
     ValueError
-        If the arrays are not there, or hold anything but numbers.
+        If the arrays are not there, or hold anything but numbers; or if other labels are asked for by name.
     """
+    _refuse_other_names(path, config)
     try:
         arrays = _load(path)
     except (zipfile.BadZipFile, OSError, EOFError) as error:
         raise ValueError(f"{path}: not a whole npz file ({error})") from None
-    names = names_of(arrays, labels)
-    missing = [name for name in (*names[:3], *([dipole_key] if dipole_key else [])) if name not in arrays]
+    names, dipole_key = names_of(arrays, config), config.dipole_key
+    wanted = (*names[:3], *(name for name in (config.forces_key, dipole_key) if name is not None))
+    missing = [name for name in wanted if name not in arrays]
     if missing:
         raise ValueError(f"{path}: no array {' nor '.join(map(repr, missing))}; it has {', '.join(arrays)}")
     coords, numbers, energies = (arrays[name] for name in names[:3])
@@ -54,9 +58,22 @@ def read_npz(path: Path, labels: str = "revised", dipole_key: str | None = None)
     return frames
 
 
-def names_of(arrays: Container[str], labels: str = "revised") -> tuple[str, str, str, str]:
+def names_of(arrays: Container[str], config: LabelConfig) -> tuple[str, str, str, str]:
     """Which arrays hold positions, nuclear charges, energies and forces."""
-    return _CLASSIC if "R" in arrays else (_ORIGINAL if labels == "original" else _REVISED)
+    usual = _CLASSIC if "R" in arrays else (_ORIGINAL if config.labels == "original" else _REVISED)
+    return usual[0], usual[1], config.energy_key or usual[2], config.forces_key or usual[3]
+
+
+def _refuse_other_names(path: Path, config: LabelConfig) -> None:
+    """Labels that these files do not have would be left out in silence."""
+    asked = {name: getattr(config, name) for name in ("stress_key", "virial_key", "polarizability_key", "charges_key")}
+    asked |= {f"readout_keys.{name}": key for name, key in config.readout_keys.items()}
+    for name, key in asked.items():
+        if key is not None:
+            raise ValueError(
+                f"{path}: {name} = {key!r}: of an npz file energies, forces and dipoles are read; "
+                "leave it out, or keep the structures as extended XYZ"
+            )
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

@@ -85,7 +85,7 @@ def iterate_frames(
     frames: Iterable[Frame]
     if path.suffix == ".npz":
         try:
-            frames = read_npz(path, config.labels, config.dipole_key)
+            frames = read_npz(path, config)
         except ValueError as error:
             raise DataError(str(error)) from None
     elif labelled:

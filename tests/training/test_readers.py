@@ -117,6 +117,32 @@ def test_revised_md17_is_kcal_per_mol(tmp_path, labels, prefix):
     assert pytest.approx(0.0433641, rel=1e-5) == KCAL
 
 
+def test_named_labels_in_an_npz(tmp_path):
+    arrays = revised_md17(tmp_path / "a.npz")
+    frames = read_frames(tmp_path / "a.npz", LabelConfig(energy_key="old_energies", forces_key="old_forces"))
+    np.testing.assert_allclose([f.energy for f in frames], arrays["old_energies"] * KCAL)
+    np.testing.assert_allclose([f.forces for f in frames], arrays["old_forces"] * KCAL)
+    for name in ("energy_key", "forces_key"):
+        with pytest.raises(DataError, match="no array 'E0'; it has nuclear_charges, coords"):
+            read_frames(tmp_path / "a.npz", LabelConfig(**{name: "E0"}))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "name"),
+    [
+        ("stress_key", "sigma", "stress_key"),
+        ("virial_key", "W", "virial_key"),
+        ("polarizability_key", "alpha", "polarizability_key"),
+        ("charges_key", "q", "charges_key"),
+        ("readout_keys", {"quadrupole": "Q"}, "readout_keys.quadrupole"),
+    ],
+)
+def test_labels_that_an_npz_does_not_give_are_refused(tmp_path, option, value, name):
+    revised_md17(tmp_path / "a.npz")
+    with pytest.raises(DataError, match=f"a.npz: {name} = .*energies, forces and dipoles are read"):
+        read_frames(tmp_path / "a.npz", LabelConfig(**{option: value}))
+
+
 def test_classic_md17(tmp_path):
     rng = np.random.default_rng(0)
     positions, energies, forces = rng.normal(size=(4, 2, 3)), rng.normal(size=(4, 1)), rng.normal(size=(4, 2, 3))

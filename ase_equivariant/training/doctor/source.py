@@ -53,7 +53,7 @@ def _unread_arrays(path: Path, config: LabelConfig) -> set[str]:
             names = [member.removesuffix(".npy") for member in archive.namelist()]
     except (zipfile.BadZipFile, OSError):
         return set()  # the reader says what is wrong with it
-    return {name for name in names if _is_label(name) and name not in names_of(names, config.labels)}
+    return {name for name in names if _is_label(name) and name not in names_of(names, config)}
 
 
 def _is_label(name: str) -> bool:
