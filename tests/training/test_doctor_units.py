@@ -135,6 +135,16 @@ def test_sign_of_stress_from_volumes_alone():
     )
 
 
+def test_molecules_with_a_stress_are_no_obstacle():
+    """Some programs write one, of zeros, without a cell."""
+    labelled = [type(f)(f.atoms, f.energy, f.forces, np.zeros((3, 3))) for f in MOLECULES]
+    assert [f[:2] for f in findings(labelled)] == [("structures", "warning")]  # a stress, but no pbc
+    assert "cannot tell sign and unit" in notes(labelled)
+    told = [f[2] for f in findings([*scaled(CRYSTALS, stress=1 / GPa), *labelled[:5]]) if f[0] == "stress"]
+    assert len(told) == 1
+    assert "looks like GPa →" in told[0]
+
+
 def test_shuffled_energies():
     rng = np.random.default_rng(1)
     frames = molecules(120, scatter=0.02)

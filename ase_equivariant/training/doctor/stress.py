@@ -33,6 +33,11 @@ def check_stress(data: Dataset) -> list[Finding]:
     return findings + _check_order(data)
 
 
+def _with_volume(data: Dataset) -> list[int]:
+    """Frames with stress in a cell; some programs write one for molecules."""
+    return [k for k, frame in enumerate(data.frames) if frame.stress is not None and frame.atoms.cell.rank == 3]
+
+
 def _check_symmetry(data: Dataset, labelled: list[int]) -> list[Finding]:
     wrong = []
     for k in labelled:
@@ -57,8 +62,8 @@ def _check_slope(data: Dataset) -> list[Finding] | None:
             return [Finding("stress", "note", f"{says}: sign and unit are ASE's")]
         cure = "multiply by −1 in the file, or give it as --virial-key if it is a virial; ASE's is positive in tension"
         return [Finding("stress", "error", f"{says}: the sign is wrong", cure)]
-    volume = float(np.median([f.atoms.get_volume() for f in data.frames if f.stress is not None]))
-    factors = _UNITS | {"eV, a virial": 1 / volume}
+    volumes = [data.frames[k].atoms.get_volume() for k in _with_volume(data)]
+    factors = _UNITS | ({"eV, a virial": 1 / float(np.median(volumes))} if volumes else {})
     name, factor = min(factors.items(), key=lambda item: abs(math.log(abs(stress.value) / item[1])))
     if abs(math.log(abs(stress.value) / factor)) > 3 * _SCATTER:
         return [Finding("stress", "error", f"{says}: neither the unit nor the sign need be ASE's",
@@ -73,9 +78,9 @@ def _check_slope(data: Dataset) -> list[Finding] | None:
 
 def _check_compression(data: Dataset, labelled: list[int]) -> list[Finding]:
     """Within one composition, tension grows with volume: the slope is the bulk modulus over the volume."""
-    moduli = []
+    moduli, with_volume = [], set(_with_volume(data))
     for group in data.group(lambda frame: frame.atoms.symbols.formula.reduce()[0].format("hill")):
-        places = [k for k in group if data.frames[k].stress is not None]
+        places = [k for k in group if k in with_volume]
         volumes = np.array([data.frames[k].atoms.get_volume() / len(data.frames[k].atoms) for k in places])
         if len(places) < 10 or volumes.std() < 0.01 * volumes.mean():
             continue
