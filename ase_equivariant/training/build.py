@@ -107,7 +107,8 @@ def build_potential(config: TrainConfig, splits: Splits) -> tuple[Potential, Tra
     Raises
     ------
     DataError
-        If the data has an element that the configuration does not list, or no labels to fit.
+        If the data has an element that the configuration does not list, or the training structures lack, or no
+        labels to fit.
     """
     config = config.with_architecture(species=_resolve_species(config, splits))
     dtype = parse_dtype(config.run.dtype)
@@ -125,10 +126,17 @@ def build_potential(config: TrainConfig, splits: Splits) -> tuple[Potential, Tra
 
 
 def _resolve_species(config: TrainConfig, splits: Splits) -> tuple[str, ...]:
-    found = species_of(chain(splits.train, splits.validation, splits.test))
+    """Those of the configuration or of the initial model; else those that there is something to learn of."""
+    trained = species_of(splits.train)
+    unseen = [symbol for symbol in species_of(chain(splits.validation, splits.test)) if symbol not in trained]
     if config.species_from_data:
-        return found
-    unknown = [symbol for symbol in found if symbol not in config.model.architecture.species]
+        if unseen:
+            raise DataError(
+                f"no training structure has {', '.join(unseen)}, but validation or test structures have, and the model "
+                "cannot learn of them: leave those structures out, or choose others for training"
+            )
+        return trained
+    unknown = [symbol for symbol in (*trained, *unseen) if symbol not in config.model.architecture.species]
     if unknown:
         raise DataError(
             f"the data has {', '.join(unknown)}, which "

@@ -199,6 +199,24 @@ def test_data_that_does_not_fit_is_refused_before_anything_is_written(emt_file, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_elements_that_are_not_trained_on_are_refused(emt_file, tmp_path, part):
+    structures = emt_atoms(4, seed=1)
+    structures[2].symbols[0] = "Ag"
+    write(tmp_path / "silver.xyz", structures)
+    data = {part: str(tmp_path / "silver.xyz")}
+    with pytest.raises(DataError, match="no training structure has Ag, but validation or test structures have"):
+        train(small_config(emt_file, tmp_path / "run", data=data), quiet=True)
+    listed = small_config(
+        emt_file,
+        tmp_path / "run",
+        data={**data, "references": {"Cu": 0.0, "Ag": 0.0, "Au": 0.0}},
+        architecture={"species": ["Cu", "Ag", "Au"]},
+        run={"max_epochs": 1},
+    )
+    assert train(listed, quiet=True).model_file is not None
+
+
 def test_missing_label_of_a_term_is_refused(tmp_path):
     structures = emt_atoms(6)
     for atoms in structures:
