@@ -6,7 +6,7 @@ import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from ase_equivariant.training.checkpoint import check_same_run, load_checkpoint
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.dataset import make_samples
 from ase_equivariant.training.evaluate import Evaluation, evaluate
+from ase_equivariant.training.folder_lock import hold_folder
 from ase_equivariant.training.logs import MetricsLog
 from ase_equivariant.training.machine import machine, speed
 from ase_equivariant.training.splits import make_splits
@@ -88,6 +89,8 @@ def train(
         If Lightning is not installed.
     DataError, CheckpointError
         If the data cannot be used, or the run in the folder is another one.
+    FolderInUseError
+        If another process trains in the folder.
     DivergedError
         If the loss becomes NaN or infinite, the last good checkpoint is kept; or if the run is complete and no
         validation loss was finite.
@@ -98,7 +101,7 @@ def train(
     from ase_equivariant.training.processes import is_main
 
     main = is_main(config)  # Lightning starts this command anew for each process
-    with _threads(config.run.threads):
+    with _threads(config.run.threads), ExitStack() as held:
         splits = make_splits(config.data)
         start = build_start(config, splits)
         potential, config = start.potential, start.config
@@ -106,6 +109,7 @@ def train(
         parts = {"training": start.samples, "validation": validation}
         check_labels(config, parts)
         fingerprint, folder = make_fingerprint(start, splits, parts), config.folder
+        held.enter_context(hold_folder(folder, main))
         state = _open_folder(folder, fingerprint, restart_from_scratch, main)
         last_epoch = state["epoch"] if state else 0
         if main:

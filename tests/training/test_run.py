@@ -17,6 +17,7 @@ from ase_equivariant.training import callbacks
 from ase_equivariant.training.callbacks import DivergedError
 from ase_equivariant.training.checkpoint import CheckpointError
 from ase_equivariant.training.evaluate import evaluate
+from ase_equivariant.training.folder_lock import FolderInUseError, hold_folder
 from ase_equivariant.training.readers import DataError
 from ase_equivariant.training.run import train
 
@@ -215,6 +216,37 @@ def test_elements_that_are_not_trained_on_are_refused(emt_file, tmp_path, part):
         run={"max_epochs": 1},
     )
     assert train(listed, quiet=True).model_file is not None
+
+
+def test_two_runs_in_one_folder_are_refused(emt_file, tmp_path):
+    config = small_config(emt_file, tmp_path / "run", run={"max_epochs": 1})
+    train(config, quiet=True)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    code = f"""
+import time
+from pathlib import Path
+from ase_equivariant.training.folder_lock import hold_folder
+with hold_folder(Path({str(tmp_path / "run")!r})):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(FolderInUseError, match="another process trains in this folder"):
+            train(config, quiet=True, restart_from_scratch=True)
+        assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+        with hold_folder(tmp_path / "run", wanted=False):  # processes that do not write
+            pass
+        other.kill()
+    train(config, quiet=True)  # a killed process holds nothing
+
+
+def test_a_run_that_failed_leaves_its_folder_free(emt_file, tmp_path):
+    train(small_config(emt_file, tmp_path, run={"max_epochs": 1}), quiet=True)
+    with pytest.raises(CheckpointError, match="other data"):
+        train(small_config(emt_file, tmp_path, run={"max_epochs": 1, "seed": 1}), quiet=True)
+    with hold_folder(tmp_path):
+        pass
 
 
 def test_missing_label_of_a_term_is_refused(tmp_path):
