@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ase_equivariant.config import Config, ConfigError
 from ase_equivariant.io.model_file import read_header
@@ -49,8 +49,8 @@ class RunConfig(Config):
         Of the first weights and of the order of structures.
     dtype : {"float32", "float64"}
         Of the network; energies are summed in float64 always.
-    device : str
-        Lightning's accelerator: "cpu", "cuda", "mps" or "auto".
+    device : {"cpu", "cuda", "auto"}
+        "auto" is "cuda" where PyTorch finds a GPU for it, else "cpu".
     devices : int
         Processes on each machine, one GPU each where there are GPUs. Together they share every batch and
         change nothing but the time it takes; a run may go on with another number of them.
@@ -83,7 +83,7 @@ class RunConfig(Config):
     folder: str | None = None
     seed: int = Field(default=0, ge=0)
     dtype: Literal["float32", "float64"] = "float32"
-    device: str = "cpu"
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
     devices: Count = 1
     num_nodes: Count = 1
     threads: Count | None = None
@@ -102,6 +102,13 @@ class RunConfig(Config):
     def num_processes(self) -> int:
         """Processes on all machines together."""
         return self.devices * self.num_nodes
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _double_precision(cls, value: Any) -> Any:
+        if value == "mps":
+            raise ValueError("energies are summed in float64, which MPS does not have: train on 'cpu' or 'cuda'")
+        return value
 
     @model_validator(mode="after")
     def _work_for_each(self) -> Self:

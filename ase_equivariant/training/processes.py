@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ase_equivariant.config import ConfigError
 from ase_equivariant.training.config import RunConfig, TrainConfig
@@ -94,25 +95,44 @@ def _strategy(run: RunConfig) -> DDPStrategy | str:
 
 
 def make_trainer(config: TrainConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """A trainer that does nothing on the side: records and checkpoints are ours."""
+    """A trainer that does nothing on the side: records and checkpoints are ours.
+
+    Raises
+    ------
+    ConfigError
+        If this machine does not have the configured devices.
+    """
     run = config.run
-    return pl.Trainer(
-        accelerator={"cuda": "gpu"}.get(run.device, run.device),
-        devices=run.devices,
-        num_nodes=run.num_nodes,
-        strategy=_strategy(run),
-        max_epochs=-1,  # the keeper ends the run
-        callbacks=callbacks,
-        gradient_clip_val=config.optimizer.gradient_clip,
-        check_val_every_n_epoch=run.validate_every,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        inference_mode=False,  # forces are derivatives, in validation too
-    )
+    try:
+        return pl.Trainer(
+            accelerator=_accelerator(run),
+            devices=run.devices,
+            num_nodes=run.num_nodes,
+            strategy=_strategy(run),
+            max_epochs=-1,  # the keeper ends the run
+            callbacks=callbacks,
+            gradient_clip_val=config.optimizer.gradient_clip,
+            check_val_every_n_epoch=run.validate_every,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            inference_mode=False,  # forces are derivatives, in validation too
+        )
+    except MisconfigurationException as error:
+        raise ConfigError(
+            f"run.device = {run.device!r} with run.devices = {run.devices} cannot be had here, where PyTorch finds "
+            f"{torch.cuda.device_count()} GPUs: choose others ({' '.join(str(error).split())})"
+        ) from error
+
+
+def _accelerator(run: RunConfig) -> str:
+    """Lightning's name of the device; its own "auto" and "gpu" may be MPS, which has no float64."""
+    if run.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return run.device
 
 
 @contextmanager

@@ -12,12 +12,14 @@ from ase.io import write
 from emt_data import emt_atoms, emt_frames, small_config
 
 from ase_equivariant.calculator import EquivariantCalculator
+from ase_equivariant.config import ConfigError
 from ase_equivariant.io.model_file import load_model
 from ase_equivariant.training import callbacks
 from ase_equivariant.training.callbacks import DivergedError
 from ase_equivariant.training.checkpoint import CheckpointError
 from ase_equivariant.training.evaluate import evaluate
 from ase_equivariant.training.folder_lock import FolderInUseError, hold_folder
+from ase_equivariant.training.processes import make_trainer, quiet_lightning
 from ase_equivariant.training.readers import DataError
 from ase_equivariant.training.run import train
 
@@ -216,6 +218,25 @@ def test_elements_that_are_not_trained_on_are_refused(emt_file, tmp_path, part):
         run={"max_epochs": 1},
     )
     assert train(listed, quiet=True).model_file is not None
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_devices_that_are_not_there_are_refused(emt_file, tmp_path, devices):
+    if torch.cuda.device_count() >= devices:
+        pytest.skip("there are as many GPUs")
+    config = small_config(emt_file, tmp_path, run={"device": "cuda", "devices": devices, "batch_size": 8})
+    with pytest.raises(ConfigError, match=rf"run.device = 'cuda' with run.devices = {devices} cannot be had") as error:
+        train(config, quiet=True)
+    assert "\n" not in str(error.value)
+
+
+def test_a_device_is_chosen_that_has_float64(emt_file, tmp_path, monkeypatch):
+    """Lightning would take Apple's GPU."""
+    monkeypatch.setattr("lightning.pytorch.accelerators.MPSAccelerator.is_available", staticmethod(lambda: True))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with quiet_lightning():
+        trainer = make_trainer(small_config(emt_file, tmp_path, run={"device": "auto"}), [])
+    assert trainer.strategy.root_device == torch.device("cpu")
 
 
 def test_two_runs_in_one_folder_are_refused(emt_file, tmp_path):
