@@ -80,6 +80,16 @@ class DataConfig(LabelConfig):
         return self
 
     @model_validator(mode="after")
+    def _numbers_or_indices(self) -> Self:
+        for key, indices in (("num_train", "train"), ("validation", "validation"), ("test", "test")):
+            value = getattr(self, key)
+            # the default of validation is in every resolved configuration
+            given = isinstance(value, int | float) and value != type(self).model_fields[key].default
+            if given and getattr(self, f"{indices}_indices") is not None:
+                raise ValueError(f"{key} = {value} and {indices}_indices cannot be combined: leave out one of them")
+        return self
+
+    @model_validator(mode="after")
     def _consistent_indices(self) -> Self:
         explicit = (self.train_indices, self.validation_indices, self.test_indices)
         given = [index for indices in explicit if indices is not None for index in indices]

@@ -55,7 +55,13 @@ def make_splits(config: DataConfig) -> Splits:
         energies_only = dict.fromkeys(_NAMES_BESIDE_ENERGY)
         isolated += read_frames(config.isolated_atoms, labels.model_copy(update={**energies_only, "readout_keys": {}}))
     if config.test_where is not None:
-        config = config.model_copy(update={"test_indices": _matching(frames, config.test_where)})
+        matching = _matching(frames, config.test_where)
+        if both := sorted(set(matching) & set(config.validation_indices or ())):
+            raise DataError(
+                f"data.test_where takes structure {both[0]} for the test, which data.validation_indices has too "
+                f"({len(both)} in all): take them out of validation_indices"
+            )
+        config = config.model_copy(update={"test_indices": matching})
     sizes = [len(found) for found in by_file] if config.from_each_file else [len(frames)]
     indices = _divide(config, sizes, set(lone))
     parts = {name: _choose(by_file, where) for name, where in indices.items()}

@@ -31,6 +31,14 @@ def test_explicit_indices(emt_file):
         make_splits(DataConfig(train=str(emt_file), train_indices=(12,)))
 
 
+@pytest.mark.parametrize(("key", "part"), [("num_train", "train"), ("validation", "validation"), ("test", "test")])
+def test_a_number_beside_indices_is_refused(key, part):
+    with pytest.raises(ValueError, match=f"{key} = 3 and {part}_indices cannot be combined"):
+        DataConfig(train="a.xyz", **{key: 3, f"{part}_indices": (0, 1)})
+    resolved = DataConfig(train="a.xyz", **{f"{part}_indices": (0, 1)})
+    assert DataConfig.parse(resolved.model_dump(mode="json")) == resolved
+
+
 def test_test_structures_by_their_notes(emt_file):
     frames = read(emt_file, ":")
     for k, atoms in enumerate(frames):
@@ -43,6 +51,11 @@ def test_test_structures_by_their_notes(emt_file):
         make_splits(DataConfig(train=str(emt_file), test_where={"file": "x*"}))
     with pytest.raises(ValueError, match="test_where and test cannot be combined"):
         DataConfig(train=str(emt_file), test=3, test_where={"file": "test*"})
+    both = DataConfig(train=str(emt_file), validation_indices=(1, 5, 10), test_where={"file": "test*"})
+    with pytest.raises(DataError, match=r"test_where takes structure 5 .*validation_indices has too \(2 in all\)"):
+        make_splits(both)
+    apart = make_splits(both.model_copy(update={"validation_indices": (1, 2)}))
+    assert (apart.indices["test"], apart.indices["validation"]) == ([0, 5, 10], [1, 2])
 
 
 def test_explicit_training_leaves_the_rest_for_the_draw(emt_file):
