@@ -252,13 +252,15 @@ with hold_folder(Path({str(tmp_path / "run")!r})):
     time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(FolderInUseError, match="another process trains in this folder"):
-            train(config, quiet=True, restart_from_scratch=True)
-        assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
-        with hold_folder(tmp_path / "run", wanted=False):  # processes that do not write
-            pass
-        other.kill()
+        try:
+            assert other.stdout.readline() == "held\n"
+            with pytest.raises(FolderInUseError, match="another process trains in this folder"):
+                train(config, quiet=True, restart_from_scratch=True)
+            assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+            with hold_folder(tmp_path / "run", wanted=False):  # processes that do not write
+                pass
+        finally:
+            other.kill()
     train(config, quiet=True)  # a killed process holds nothing
 
 
