@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -95,6 +95,24 @@ def expand_folders(sources: Sequence[str]) -> list[str]:
             raise FileNotFoundError(f"{source}: there is no file in this folder")
         found += files
     return found
+
+
+def refuse_to_lose(outputs: Iterable[Path], inputs: Iterable[str | Path], overwrite: bool) -> None:
+    """Refuse to write over files: those that are there unless ``overwrite``, what is read in any case.
+
+    Raises
+    ------
+    FileExistsError
+        If an output is an input, under whatever name, or is there and not to be replaced.
+    """
+    sources = [source for source in inputs if Path(source).exists()]
+    for output in outputs:
+        if not output.exists():
+            continue
+        if any(output.samefile(source) for source in sources):
+            raise FileExistsError(f"{output} would be written over and is an input: choose another --output-dir")
+        if not overwrite:
+            raise FileExistsError(f"{output} exists: replace it with --overwrite")
 
 
 def relaxed_crystal(model: str, atoms: Atoms, device: str, dtype: str | None) -> None:

@@ -18,6 +18,7 @@ from ase_equivariant.cli.common import (
     console,
     expand_folders,
     read_structure,
+    refuse_to_lose,
 )
 from ase_equivariant.cli.relax_many import relax_many
 from ase_equivariant.engines.throughput import Job
@@ -68,32 +69,31 @@ def relax(
         if not relax_many(job, files, parsl, chunk, output_dir, overwrite):
             raise typer.Exit(2)
         return
-    structures = [read_structure(file) for file in expand_folders(files)]
+    sources = expand_folders(files)
+    structures = [read_structure(source) for source in sources]
     names = [name for name, _ in structures]
     if len(set(names)) < len(names):
         raise ValueError(f"two structures have the same name ({', '.join(names)}): relax them into different folders")
     outputs = [output_dir / f"{name}.relaxed.{file_format}" for name in names]
-    present = [path for path in outputs if path.exists()]
-    if present and not overwrite:
-        raise FileExistsError(f"{present[0]} exists: replace it with --overwrite")
+    trajectories = [output_dir / f"{name}.relax.extxyz" for name in names]
+    refuse_to_lose([*outputs, *trajectories], sources, overwrite)
     calculator = EquivariantCalculator(model, device=device, dtype=dtype, preset="relax")
     unconverged = []
-    for (name, atoms), output in zip(structures, outputs, strict=True):
+    for (name, atoms), output, trajectory in zip(structures, outputs, trajectories, strict=True):
         atoms.calc = calculator
-        if not _relax_one(name, atoms, output, settings):
+        if not _relax_one(name, atoms, output, trajectory, settings):
             unconverged.append(name)
     if unconverged:
         raise typer.Exit(2)
 
 
-def _relax_one(name: str, atoms: Atoms, output: Path, settings: dict[str, Any]) -> bool:
+def _relax_one(name: str, atoms: Atoms, output: Path, trajectory: Path, settings: dict[str, Any]) -> bool:
     """Relax with a line of progress and one of what came out; whether it converged."""
     with console.status(f"relaxing {name}") as status:
 
         def show(step: int, energy: float, force: float) -> None:
             status.update(f"relaxing {name}: step {step}, {energy:.5f} eV, largest force {force:.4f} eV/Å")
 
-        trajectory = output.with_name(f"{name}.relax.extxyz")
         result = relax_atoms(atoms, **settings, trajectory=trajectory, output=output, progress=show)
     volume = ""
     if settings["cell"] and result.volume_before_A3 is not None:

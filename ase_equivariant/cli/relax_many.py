@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from ase_equivariant.cli.common import console, expand_folders, read_structures
+from ase_equivariant.cli.common import console, expand_folders, read_structures, refuse_to_lose
 from ase_equivariant.engines.parsl import parsl_submit
 from ase_equivariant.engines.throughput import Job, run_all
 from ase_equivariant.io.atomic import atomic_path
@@ -28,15 +28,15 @@ def relax_many(job: Job, files: Sequence[str], config: Path, chunk: int, output_
     Raises
     ------
     FileExistsError
-        If the output is there and not to be replaced.
+        If the output is an input, or is there and not to be replaced.
     ValueError
         If two structures have the same name.
     """
     output = output_dir / "relaxed.extxyz"
-    if output.exists() and not overwrite:
-        raise FileExistsError(f"{output} exists: replace it with --overwrite (what is done is not done again)")
+    sources = expand_folders(files)
+    refuse_to_lose([output], sources, overwrite)
     structures: dict[str, Atoms] = {}
-    for file in expand_folders(files):
+    for file in sources:
         for name, atoms in read_structures(file).items():
             if name in structures:
                 raise ValueError(f"two structures have the name {name}, the second in {file}: rename a file")

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ase_equivariant.cli.common import console
+from ase_equivariant.cli.common import console, refuse_to_lose
 from ase_equivariant.io.results import write_json
 from ase_equivariant.plotting.figure import save_figure
 
@@ -21,9 +21,7 @@ def result_files(folder: Path, name: str, kind: str, overwrite: bool) -> tuple[P
         If one is there and is not to be replaced.
     """
     files = folder / f"{name}.{kind}.json", folder / f"{name}.{kind}.png"
-    present = [path for path in files if path.exists()]
-    if present and not overwrite:
-        raise FileExistsError(f"{present[0]} exists: replace it with --overwrite")
+    refuse_to_lose(files, (), overwrite)
     return files
 
 

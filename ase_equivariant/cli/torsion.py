@@ -20,6 +20,7 @@ from ase_equivariant.cli.common import (
     console,
     number_table,
     read_structure,
+    refuse_to_lose,
 )
 from ase_equivariant.cli.results import result_files, write_results
 from ase_equivariant.io.atomic import atomic_path
@@ -47,6 +48,8 @@ def torsion(
     if not 0 < step <= 180:
         raise ValueError(f"step = {step}: use degrees above 0, up to 180")
     files = result_files(output_dir, name, "torsion", overwrite)
+    structures = files[0].with_suffix(".extxyz")
+    refuse_to_lose([structures], [file], overwrite)
     atoms.calc = EquivariantCalculator(model, device=device, dtype=dtype, preset="relax")
     with console.status("relaxing"):
         relax(atoms, fmax=fmax)
@@ -54,7 +57,6 @@ def torsion(
     points = zip(found.angles_deg, found.energies_eV, found.converged, strict=True)
     rows = [(f"{angle:g}", f"{1000 * energy:.1f}", "" if done else "NOT relaxed") for angle, energy, done in points]
     console.print(number_table(("angle (°)", "energy (meV)", ""), rows))
-    structures = files[0].with_suffix(".extxyz")
     with atomic_path(structures) as temporary:
         write(temporary, found.frames)
     figure = new_figure(6.4, 4.2)

@@ -77,6 +77,27 @@ def test_relax_folder(tmp_path):
     assert "there is no file in this folder" in str(run("relax", "ethanol", tmp_path / "empty").exception)
 
 
+def test_nothing_is_written_over_that_is_not_to_be_replaced(tmp_path):
+    words = ("--output-dir", tmp_path, "--fmax", 0.3)
+    earlier = tmp_path / "a.relax.extxyz"  # the name of the trajectory of any structure "a"
+    write(earlier, molecule("CH3CH2OH"))
+    before = earlier.read_bytes()
+    write(tmp_path / "a.xyz", molecule("CH3CH2OH"))
+    assert "a.relax.extxyz exists: replace" in str(run("relax", "ethanol", tmp_path / "a.xyz", *words).exception)
+    result = run("relax", "ethanol", earlier, *words, "--overwrite")
+    assert "is an input: choose another --output-dir" in str(result.exception)
+    (tmp_path / "b.relaxed.extxyz").symlink_to(tmp_path / "b.xyz")
+    (tmp_path / "b.xyz").write_bytes(before)
+    result = run("relax", "ethanol", tmp_path / "b.xyz", *words, "--overwrite")
+    assert "is an input" in str(result.exception)
+    assert earlier.read_bytes() == (tmp_path / "b.xyz").read_bytes() == before
+    assert run("relax", "ethanol", tmp_path / "a.xyz", *words, "--overwrite").exit_code == 0
+    assert len(read(earlier, ":")) > 1
+    earlier.rename(tmp_path / "a.torsion.extxyz")
+    result = run("torsion", "ethanol", tmp_path / "a.torsion.extxyz", *"0123", *words)
+    assert "is an input" in str(result.exception)
+
+
 def test_relax_says_when_it_did_not_converge(tmp_path):
     result = run("relax", "ethanol", "molecule:CH3CH2OH", "--output-dir", tmp_path, "--steps", 1)
     assert result.exit_code == 2
