@@ -18,7 +18,7 @@ from ase_equivariant.calculator import EquivariantCalculator
 from ase_equivariant.engines.result_store import ResultStore, content_key
 from ase_equivariant.io.model_file import load_model
 from ase_equivariant.io.registry import resolve
-from ase_equivariant.recipes.relax import OPTIMIZERS, relax
+from ase_equivariant.recipes.relax import check_relaxation, relax
 
 Record = dict[str, Any]
 
@@ -39,7 +39,7 @@ class Job:
     Raises
     ------
     ValueError
-        If the optimizer is unknown, or a number makes no sense.
+        If the optimizer is unknown, or numbers make no sense.
     """
 
     model: str
@@ -53,10 +53,7 @@ class Job:
     pressure_GPa: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"no optimizer {self.optimizer!r}: choose one of {', '.join(OPTIMIZERS)}")
-        if not self.fmax > 0 or self.steps < 0:
-            raise ValueError(f"fmax = {self.fmax} and steps = {self.steps}: use fmax > 0 and steps >= 0")
+        check_relaxation(self.optimizer, self.fmax, self.steps, self.cell, self.pressure_GPa)
 
     @classmethod
     def of(cls, model: str, **settings: Any) -> Job:

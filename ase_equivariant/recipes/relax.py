@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from ase import Atoms, optimize, units
 from ase.filters import FrechetCellFilter
 from ase.io import write
+from ase.io.formats import filetype
 from ase.optimize.optimize import Optimizer
 
 from ase_equivariant.io.atomic import atomic_path
@@ -94,30 +96,29 @@ def relax(
     trajectory : path, optional
         Extended-XYZ file of all steps.
     output : path, optional
-        Final structure, in the format of its ending; written whole or not at all.
+        Final structure, in the format of its ending; written whole or not at all. That ASE can write it is tried
+        before anything moves.
     progress : callable, optional
         Called with step, energy (eV) and largest force (eV/Å).
 
     Raises
     ------
     ValueError
-        For an unknown optimizer, or a free cell where there is none.
+        For an unknown optimizer, a free cell where there is none, a pressure on a cell that is not free, or an output
+        that ASE cannot write.
     RuntimeError
         If the calculator gives something that is not finite.
     """
-    kind = OPTIMIZERS.get(optimizer)
-    if kind is None:
-        raise ValueError(f"no optimizer {optimizer!r}: choose one of {', '.join(OPTIMIZERS)}")
-    if not fmax > 0 or steps < 0:
-        raise ValueError(f"fmax = {fmax} and steps = {steps}: use fmax > 0 and steps >= 0")
+    check_relaxation(optimizer, fmax, steps, cell, pressure_GPa)
     if atoms.calc is None:
         raise ValueError("the atoms have no calculator: set atoms.calc first")
     has_cell = atoms.cell.rank == 3
     if cell and not (has_cell and atoms.pbc.any()):
         raise ValueError("there is no periodic cell to relax: leave `cell` out")
     energy_before, volume_before = atoms.get_potential_energy(), atoms.get_volume() if has_cell else None
+    output_format = None if output is None else _writable_format(Path(output), atoms)
     target = FrechetCellFilter(atoms, mask=cell_mask, scalar_pressure=pressure_GPa * units.GPa) if cell else atoms
-    dynamics = kind(target, logfile=None)  # type: ignore[arg-type] # ASE takes filters for atoms
+    dynamics = OPTIMIZERS[optimizer](target, logfile=None)  # type: ignore[arg-type] # ASE takes filters for atoms
     frames = AppendedFile(Path(trajectory)) if trajectory is not None else None
 
     def observe() -> None:
@@ -137,7 +138,7 @@ def relax(
             frames.close()
     if output is not None:
         with atomic_path(output) as temporary:
-            write(temporary, atoms)
+            write(temporary, atoms, format=output_format)
     return RelaxResult(
         atoms,
         converged,
@@ -148,6 +149,27 @@ def relax(
         volume_before,
         atoms.get_volume() if has_cell else None,
     )
+
+
+def check_relaxation(optimizer: str, fmax: float, steps: int, cell: bool, pressure_GPa: float) -> None:
+    """Raise ValueError for options of :func:`relax` that make no sense for any structure."""
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"no optimizer {optimizer!r}: choose one of {', '.join(OPTIMIZERS)}")
+    if not fmax > 0 or steps < 0:
+        raise ValueError(f"fmax = {fmax} and steps = {steps}: use fmax > 0 and steps >= 0")
+    if pressure_GPa and not cell:
+        raise ValueError(f"a pressure of {pressure_GPa:g} GPa does nothing to a fixed cell: relax it too (--cell)")
+
+
+def _writable_format(path: Path, atoms: Atoms) -> str:
+    """ASE's format of this ending, in which it has written the atoms once, elsewhere."""
+    try:
+        name = filetype(path.name, read=False)
+        with TemporaryDirectory() as folder:
+            write(Path(folder) / path.name, atoms, format=name)
+    except Exception as error:  # ASE's writers raise whatever their format makes them stumble on
+        raise ValueError(f"{path}: ASE cannot write it ({type(error).__name__}: {error})") from None
+    return name
 
 
 def largest_force(atoms: Atoms) -> float:

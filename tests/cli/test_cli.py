@@ -112,6 +112,8 @@ def test_relax_says_when_it_did_not_converge(tmp_path):
         (("md", "ethanol", "molecule:CH3CH2OH", "--ensemble", "nvt"), "'nve', 'langevin'"),
         (("md", "ethanol", "bulk:Si", "--steps", "1"), "does not know Si"),
         (("relax", "ethanol", "molecule:CH3CH2OH", "--optimizer", "Newton"), "choose one of BFGS"),
+        (("relax", "ethanol", "molecule:CH3CH2OH", "--format", "foo"), "relaxed.foo: ASE cannot write it"),
+        (("relax", "si", "bulk:Si", "--pressure", "5"), "relax it too (--cell)"),
         (("train", "nowhere.toml"), "no such file"),
     ],
 )

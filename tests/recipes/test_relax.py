@@ -67,6 +67,24 @@ def test_files(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["final.cif", "steps.extxyz"]
 
 
+@pytest.mark.parametrize("name", ["final.foo", "final", "final.abc.abinit-gsr"])
+def test_what_cannot_be_written_is_said_before_anything_moves(tmp_path, name):
+    atoms = rattled()
+    before = atoms.positions.copy()
+    with pytest.raises(ValueError, match=f"{name}: ASE cannot write it"):
+        relax(atoms, output=tmp_path / name, trajectory=tmp_path / "steps.extxyz")
+    np.testing.assert_array_equal(atoms.positions, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_output_is_in_the_format_of_its_name(tmp_path):
+    """A temporary file has another name; the format is that of the one asked for."""
+    relax(rattled(), output=tmp_path / "POSCAR", fmax=0.1)
+    assert len(read(tmp_path / "POSCAR", format="vasp")) == 4
+    relax(rattled(), output=tmp_path / "final.xyz.gz", fmax=0.1)
+    assert len(read(tmp_path / "final.xyz.gz")) == 4
+
+
 def test_not_converged_is_said():
     result = relax(rattled(), steps=1, fmax=1e-6)
     assert not result.converged
@@ -80,6 +98,8 @@ def test_bad_input_is_one_clear_line():
         relax(rattled(calculator=False))
     with pytest.raises(ValueError, match="fmax"):
         relax(rattled(), fmax=0)
+    with pytest.raises(ValueError, match=r"a pressure of 5 GPa does nothing to a fixed cell: .*--cell"):
+        relax(rattled(), pressure_GPa=5)
     water = molecule("H2O")
     water.calc = EMT()
     with pytest.raises(ValueError, match="no periodic cell"):
