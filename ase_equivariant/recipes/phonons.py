@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.cell import Cell
+from ase.dft.kpoints import BandPath
 
 _MIN_LENGTH_A = 10.0
 _QUIET = {"show_drift": False}
@@ -94,16 +95,16 @@ def phonons(
     ImportError
         If phonopy is not installed.
     ValueError
-        If the atoms are no crystal with a calculator, or are not relaxed.
+        If the atoms are no crystal with a calculator or not relaxed, whatever their constraints, or the path is none.
 
     References
     ----------
     Togo, J. Phys. Soc. Jpn. 92, 012001 (2023).
     """
     repeats = tuple(int(n) for n in supercell) if supercell is not None else default_supercell(atoms)
-    solver = _force_constants(atoms, repeats, displacement_A)
-    primitive = Cell(solver.primitive.cell)
-    band = primitive.bandpath(path, npoints=points)
+    solver = _undisplaced(atoms, repeats, displacement_A)
+    band = _band_path(Cell(solver.primitive.cell), path, points)
+    _find_force_constants(solver, atoms, displacement_A)
     axis, ticks, labels = band.get_linear_kpoint_axis()
     special = {name: _at(solver, [q])[0] for name, q in band.special_points.items()}
     gamma = special["G"] if "G" in special else _at(solver, [np.zeros(3)])[0]
@@ -137,17 +138,19 @@ def default_supercell(atoms: Atoms) -> tuple[int, int, int]:
     return a, b, c
 
 
-def _force_constants(atoms: Atoms, repeats: tuple[int, ...], displacement_A: float) -> Any:
-    """A phonopy object with symmetric force constants."""
+def _undisplaced(atoms: Atoms, repeats: tuple[int, ...], displacement_A: float) -> Any:
+    """A phonopy object of a crystal that is fit for it."""
     if find_spec("phonopy") is None:
         raise ImportError("phonons need phonopy: pip install 'ase-equivariant[phonons]'")
     if atoms.calc is None or not atoms.pbc.all() or atoms.cell.rank < 3:
         raise ValueError("phonons need a crystal, periodic in all directions, with a calculator")
     if len(repeats) != 3 or min(repeats) < 1 or not displacement_A > 0:
         raise ValueError(f"supercell = {repeats}, displacement_A = {displacement_A}: use three numbers > 0, and > 0")
-    largest = np.abs(atoms.get_forces()).max()
+    largest = np.abs(atoms.get_forces(apply_constraint=False)).max()  # displaced atoms have no constraints
     if largest > 0.01:
-        raise ValueError(f"a force of {largest:.3g} eV/Å is left: relax the crystal first, to 0.001 eV/Å or better")
+        raise ValueError(
+            f"a force of {largest:.3g} eV/Å is left: relax the crystal first, to 0.001 eV/Å or better, all atoms free"
+        )
     structure = import_module("phonopy.structure.atoms")
     unit_cell = structure.PhonopyAtoms(
         symbols=atoms.get_chemical_symbols(),
@@ -158,12 +161,28 @@ def _force_constants(atoms: Atoms, repeats: tuple[int, ...], displacement_A: flo
     primitive = import_module("phonopy.structure.cells").guess_primitive_matrix(unit_cell)
     if np.isclose(np.linalg.det(primitive), 1.0):
         primitive = np.eye(3)  # the user's own axes
-    solver = import_module("phonopy").Phonopy(unit_cell, np.diag(repeats), primitive_matrix=primitive)
+    return import_module("phonopy").Phonopy(unit_cell, np.diag(repeats), primitive_matrix=primitive)
+
+
+def _band_path(primitive: Cell, path: str | None, points: int) -> BandPath:
+    known = primitive.bandpath(npoints=0).special_points
+    try:
+        band = primitive.bandpath(path, npoints=points)
+    except KeyError as error:
+        raise ValueError(f"path {path!r}: no special point {error}: choose of {', '.join(known)}") from None
+    except (ValueError, IndexError):
+        band = None
+    if band is None or not len(band.kpts):
+        raise ValueError(f"path {path!r} is none: write special points such as GX,KG, of {', '.join(known)}")
+    return band
+
+
+def _find_force_constants(solver: Any, atoms: Atoms, displacement_A: float) -> None:
+    """Displace atoms, and give the phonopy object symmetric force constants."""
     solver.generate_displacements(distance=displacement_A)
     solver.forces = [_forces(atoms, cell) for cell in solver.supercells_with_displacements]
     solver.produce_force_constants(**_QUIET)
     solver.symmetrize_force_constants(**_QUIET)
-    return solver
 
 
 def _forces(atoms: Atoms, cell: Any) -> np.ndarray:

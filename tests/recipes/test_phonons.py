@@ -6,6 +6,7 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
 from ase.phonons import Phonons
 
 from ase_equivariant.recipes import phonons as module
@@ -95,6 +96,28 @@ def test_what_has_none_is_refused(monkeypatch):
         phonons(atoms, (0, 1, 1))
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"ase-equivariant\[phonons\]"):
+        phonons(atoms, (1, 1, 1))
+
+
+def test_a_path_that_is_none_is_refused_before_atoms_are_displaced():
+    atoms = bulk("Cu", a=3.6)
+    atoms.calc = EMT()
+    atoms.get_forces()
+    asked = []
+    atoms.calc.calculate = lambda *arguments: asked.append(arguments)
+    with pytest.raises(ValueError, match="path 'GQ': no special point 'Q': choose of G, K, L, U, W, X"):
+        phonons(atoms, (2, 2, 2), path="GQ")
+    for path in ("", "GX,"):
+        with pytest.raises(ValueError, match=f"path '{path}' is none: write special points"):
+            phonons(atoms, (2, 2, 2), path=path)
+    assert not asked
+
+
+def test_constraints_do_not_hide_forces():
+    atoms = Atoms("NaCl", positions=[[0, 0, 0], [LENGTH + 0.1, 0, 0]], cell=[2 * LENGTH, SIDE, SIDE], pbc=True)
+    atoms.calc = Chain()
+    atoms.set_constraint(FixAtoms([0, 1]))
+    with pytest.raises(ValueError, match=r"relax the crystal first.*all atoms free"):
         phonons(atoms, (1, 1, 1))
 
 
