@@ -68,7 +68,7 @@ def elastic_constants(
     Raises
     ------
     ValueError
-        If the atoms are no crystal with a calculator, or their cell is not relaxed.
+        If the atoms are no crystal with a calculator, are constrained, or their cell is not relaxed.
     RuntimeError
         If the ions do not relax in ``steps``.
 
@@ -78,6 +78,8 @@ def elastic_constants(
     """
     if atoms.calc is None or not atoms.pbc.all() or atoms.cell.rank < 3:
         raise ValueError("elastic constants need a crystal, periodic in all directions, with a calculator")
+    if atoms.constraints:
+        raise ValueError("elastic constants need free atoms: remove the constraints (atoms.set_constraint())")
     if not 0 < strain <= 0.05:
         raise ValueError(f"strain = {strain}: use 0 < strain <= 0.05")
     settings = (fmax, steps) if relax_ions else None

@@ -5,6 +5,7 @@ import pytest
 from ase import units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
 
 from ase_equivariant.recipes.elastic import averages_of, elastic_constants
 from ase_equivariant.recipes.eos import equation_of_state
@@ -92,5 +93,10 @@ def test_what_has_none_is_refused(copper):
     stretched.calc = EMT()
     with pytest.raises(ValueError, match="relax it first"):
         elastic_constants(stretched)
+    held = copper.copy()
+    held.calc = copper.calc
+    held.set_constraint(FixAtoms([0]))
+    with pytest.raises(ValueError, match="need free atoms: remove the constraints"):
+        elastic_constants(held)
     with pytest.raises(ValueError, match="use 0 < strain"):
         elastic_constants(copper, strain=0.2)
