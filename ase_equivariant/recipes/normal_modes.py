@@ -14,6 +14,9 @@ from ase_equivariant.calculator import EquivariantCalculator
 # √(eV/Å²/amu) as an angular frequency, in 1/cm.
 _PER_CM = units._hbar * 1e10 / np.sqrt(units._e * units._amu) / units.invcm
 _MAX_FORCE = 0.01
+# Å off the axis, of an atom of a linear molecule. Forces of _MAX_FORCE leave those that bend softly 0.01 Å off it; the
+# angles of bent ones would be above 175° for so little.
+_LINEAR = 0.03
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def normal_modes(atoms: Atoms, hessian: np.ndarray | None = None) -> NormalModes
     Raises
     ------
     ValueError
-        If the atoms are periodic, fewer than two, or not relaxed.
+        If the atoms are periodic, fewer than two, or not relaxed, whatever their constraints.
 
     References
     ----------
@@ -60,10 +63,11 @@ def normal_modes(atoms: Atoms, hessian: np.ndarray | None = None) -> NormalModes
         raise ValueError(f"{atoms.symbols} is periodic: normal modes are of molecules, use phonons for a crystal")
     if len(atoms) < 2:
         raise ValueError("a single atom does not vibrate")
-    force = float(np.abs(atoms.get_forces()).max())
+    force = float(np.abs(atoms.get_forces(apply_constraint=False)).max())  # the Hessian is that of free atoms
     if force > _MAX_FORCE:
         raise ValueError(
-            f"the largest force is {force:.2g} eV/Å: relax the molecule first, to {_MAX_FORCE} eV/Å or less"
+            f"the largest force is {force:.2g} eV/Å: relax the molecule first, to {_MAX_FORCE} eV/Å or less, "
+            "all atoms free"
         )
     if hessian is None:
         hessian = equivariant_calculator(atoms).get_hessian(atoms)
@@ -76,13 +80,20 @@ def normal_modes(atoms: Atoms, hessian: np.ndarray | None = None) -> NormalModes
 
 
 def rigid_motions(positions: np.ndarray, masses: np.ndarray) -> np.ndarray:
-    """Orthonormal mass-weighted translations and rotations, (3 N, 6), of a linear molecule (3 N, 5), of an atom 3."""
+    """Orthonormal mass-weighted translations and rotations, (3 N, 6), of a linear molecule (3 N, 5), of an atom 3.
+
+    A molecule is linear if all atoms are within 0.03 Å of its axis. What a turn about the axis moves in one that is not
+    quite straight is a bending vibration.
+    """
     centred = positions - masses @ positions / masses.sum()
     size = max(1.0, float(np.abs(centred).max()))
-    axes = np.eye(3)
-    moves = [np.broadcast_to(axis, centred.shape) for axis in axes] + [np.cross(axis, centred) / size for axis in axes]
+    straight = positions - positions.mean(axis=0)
+    axes = np.linalg.eigh(straight.T @ straight)[1].T  # the last along the molecule
+    turned = axes[:2] if np.linalg.norm(straight @ axes[:2].T, axis=1).max() < _LINEAR else axes
+    moves = [np.broadcast_to(axis, centred.shape) for axis in axes]
+    moves += [np.cross(axis, centred) / size for axis in turned]
     weighted = np.stack([(np.sqrt(masses)[:, None] * move).ravel() for move in moves], axis=1)
-    return cast(np.ndarray, orth(weighted, rcond=1e-4))
+    return cast(np.ndarray, orth(weighted))
 
 
 def equivariant_calculator(atoms: Atoms) -> EquivariantCalculator:

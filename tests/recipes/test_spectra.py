@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import molecule
+from ase.constraints import FixAtoms
 
 from ase_equivariant import EquivariantCalculator
 from ase_equivariant.potential.repulsion import COULOMB
@@ -84,6 +85,67 @@ def test_rigid_motions(name, rigid):
     atoms.rotate(1e-4, "y", center="COM")
     moved = np.sqrt(np.repeat(atoms.get_masses(), 3)) * (atoms.positions - molecule_like(atoms)).ravel()
     assert np.linalg.norm(moved - found @ (found.T @ moved)) < 1e-5 * np.linalg.norm(moved)
+
+
+def zigzag(n):
+    """A chain of n methylenes, long and thin."""
+    backbone = np.array([[1.27 * k, 0.42 * (-1) ** k, 0.0] for k in range(n)])
+    hydrogens = [backbone + backbone * [0, 1.5, 0] + [0, 0, side] for side in (-0.88, 0.88)]
+    return Atoms(f"C{n}H{2 * n}", np.concatenate([backbone, *hydrogens]))
+
+
+def shifted(name, atom, distance):
+    atoms = molecule(name)
+    atoms.positions[atom, 0] += distance  # these molecules are along z
+    return atoms
+
+
+@pytest.mark.parametrize(
+    ("atoms", "rigid"),
+    [
+        (shifted("CO2", 0, 7e-4), 5),  # what relaxing to 0.01 eV/Å leaves
+        (shifted("CO2", 0, 0.02), 5),
+        (shifted("C2H2", 2, 0.02), 5),
+        (shifted("CO2", 0, 0.1), 6),  # 170°
+        (molecule("H2O2"), 6),
+        (molecule("HOCl"), 6),
+        (zigzag(20), 6),
+        (zigzag(200), 6),
+        # Only the hydrogen of its hydroxyl group is off the axis of this polyyne.
+        (Atoms("C40OH2", [[1.3 * k, 0, 0] for k in range(41)] + [[52.3, 0.92, 0], [-1.06, 0, 0]]), 6),
+    ],
+    ids=lambda value: str(getattr(value, "symbols", value)),
+)
+def test_almost_linear_molecules_are_linear_and_long_ones_are_not(atoms, rigid):
+    atoms.rotate(33, (1, 2, 3))
+    found = rigid_motions(atoms.positions, atoms.get_masses())
+    assert found.shape == (3 * len(atoms), rigid)
+    np.testing.assert_allclose(found.T @ found, np.eye(rigid), atol=1e-10)
+
+
+def test_bending_modes_of_an_almost_linear_molecule():
+    """Both bends of carbon dioxide, of the same frequency, with its carbon off the axis."""
+    along, across = 100.0, 5.0  # eV/Å², stretches and bends
+    bonds = np.array([[-1.0, 1.0, 0.0], [1.0, 0.0, -1.0]])
+    bend = np.array([-2.0, 1.0, 1.0])
+    hessian = np.kron(along * bonds.T @ bonds, np.diag([0, 0, 1])) + np.kron(
+        across * np.outer(bend, bend), np.diag([1, 1, 0])
+    )
+    frequencies = []
+    for distance in (0.0, 7e-4):
+        atoms = shifted("CO2", 0, distance)
+        atoms.calc = Spring()
+        frequencies.append(normal_modes(atoms, hessian).frequencies_per_cm)
+    assert len(frequencies[0]) == 4
+    np.testing.assert_allclose(frequencies[1], frequencies[0], rtol=1e-4)
+
+
+def test_constraints_do_not_hide_forces():
+    ethanol = molecule("CH3CH2OH")
+    ethanol.calc = EquivariantCalculator("ethanol")
+    ethanol.set_constraint(FixAtoms(range(9)))
+    with pytest.raises(ValueError, match=r"relax the molecule first, to 0\.01 eV/Å or less, all atoms free"):
+        normal_modes(ethanol)
 
 
 def molecule_like(turned):
