@@ -18,7 +18,15 @@ _MAX_NUMBER = 103  # D3's reference coordination numbers end at Lr; the library 
 # Bohr. Ends of the library's sums; it ends them abruptly, so that the energy of a crystal jumps when neighbours cross
 # the end, and its derivative is not the stress. Here the last Bohr is switched off smoothly: about 1e-5 eV/atom.
 _CUTOFFS = {"disp2": 60.0, "disp3": 40.0, "cn": 40.0, "width2": 1.0, "width3": 1.0}
-_INCLUDES_DISPERSION = re.compile(r"\b(D[234]|MBD|TS|XDM|r?VV10|MP2|RPA)\b|vdW|-[DV]\b|CCSD", re.IGNORECASE)
+# As people write it: PBE-D3, PBE+D3BJ, B3LYP_D3(0), B97D3, DFT-D, ωB97X-D, ωB97M-V, B97-3c, PBE+vdW-TS … Too much found
+# is a message with a cure, too little is dispersion twice.
+_INCLUDES_DISPERSION = re.compile(
+    r"(?<![A-Z0-9])(D[234](?!\d)|(MBD|TS|XDM|r?VV10|MP2|RPA)(?![A-Z0-9]))"
+    r"|((?-i:GD)|DFTD|PBED|LYPD|B97X?D)[234]|B97X?D\b|[-+]D\b|-V\b|-3c\b|dDsC|CCSD"
+    r"|vdW|van[ -]der[ -]Waals|dispersion|Tkatchenko|Grimme",
+    re.IGNORECASE,
+)
+_DENIES_DISPERSION = re.compile(r"\b(no|without|excluding)( any)? (dispersion|van der Waals)", re.IGNORECASE)
 
 
 class D3Settings(Config):
@@ -52,7 +60,7 @@ def functional_of(level_of_theory: str) -> str:
         If it names none, or accounts for dispersion already.
     """
     cure = "choose with dispersion={'functional': 'PBE'} (and 'damping', 'three_body') if you want it all the same"
-    if _INCLUDES_DISPERSION.search(level_of_theory):
+    if _INCLUDES_DISPERSION.search(_DENIES_DISPERSION.sub("", level_of_theory)):
         raise DispersionError(
             f"the model's level of theory, {level_of_theory}, accounts for dispersion already; {cure}"
         )

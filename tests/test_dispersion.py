@@ -60,12 +60,36 @@ def test_everything_is_consistent(small_potential):
 def test_the_functional_is_that_of_the_training_data():
     assert functional_of("PBE(+U), Materials Project settings") == "PBE"
     assert functional_of("PBE/def2-SVP") == "PBE"
+    for theory in (
+        "PBE-like (VASP)",
+        "PBE, without dispersion corrections",
+        "PBE (no dispersion)",
+        "PBE+U+V",
+        "PBE, compounds of Gd2O3 and CdS",
+        "PBE, 2D materials",
+        "PBE/6-311++G(3df,3pd)",
+        "PBE/aug-cc-pVDZ",
+    ):
+        assert functional_of(theory) == ("PBE-like" if "like" in theory else "PBE"), theory
+    assert functional_of("ωB97X/6-31G(d)") == "ωB97X"
     assert make_d3("d3", "r2SCAN, Materials Project settings").settings.functional == "r2SCAN"
-    for theory in ("PBE+vdW-TS", "PBE-D3", "CCSD(T)/cc-pVTZ", "PBE0+TS"):
-        with pytest.raises(DispersionError, match="accounts for dispersion already"):
-            functional_of(theory)
     with pytest.raises(DispersionError, match="names no functional; choose with dispersion="):
         make_d3("d3", None)
+
+
+@pytest.mark.parametrize(
+    "theory",
+    [
+        *("PBE+vdW-TS", "PBE-D3", "CCSD(T)/cc-pVTZ", "PBE0+TS", "PBE-D3/def2-SVP", "ωB97X-D", "ωB97M-V", "SCAN+rVV10"),
+        *("PBE+D3BJ", "PBE-D3(BJ)", "PBE_D3", "pbe-d3bj", "PBE with D3BJ dispersion", "PBE-D3zero", "ωB97M-D3BJ"),
+        *("PBE-D4", "PBE-D2", "PBE+D", "B97D3", "wB97XD", "PBE GD3BJ", "DFTD3 on PBE", "PBE+XDM", "PBE-dDsC"),
+        *("B97-3c", "PBEh-3c", "r2SCAN-3c/def2-mTZVPP", "optB88-vdW", "PBE0+MBD@rsSCS", "PBE0_MBD", "RI-MP2"),
+        *("PBE, Tkatchenko-Scheffler", "PBE+dispersion", "PBE, Grimme's correction", "PBE, van der Waals corrected"),
+    ],
+)
+def test_dispersion_is_not_added_twice(theory):
+    with pytest.raises(DispersionError, match="accounts for dispersion already"):
+        functional_of(theory)
 
 
 def test_what_is_not_defined_is_refused(small_potential):
