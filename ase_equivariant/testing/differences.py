@@ -75,7 +75,7 @@ def _choose(candidates: Sequence[Any], count: int | None, rng: np.random.Generat
 
 def moved(atoms: Atoms, atom: int, axis: int, distance: float) -> Atoms:
     """A copy with one coordinate changed by ``distance`` (Å)."""
-    result = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    result = _free(atoms)
     result.positions[atom, axis] += distance
     return result
 
@@ -85,6 +85,14 @@ def strained(atoms: Atoms, a: int, b: int, strain: float) -> Atoms:
     deformation = np.eye(3)
     deformation[a, b] += strain / 2
     deformation[b, a] += strain / 2
-    return Atoms(
-        atoms.numbers, positions=atoms.positions @ deformation, cell=atoms.cell.array @ deformation, pbc=atoms.pbc
-    )
+    result = _free(atoms)
+    result.positions = atoms.positions @ deformation
+    result.cell = atoms.cell.array @ deformation
+    return result
+
+
+def _free(atoms: Atoms) -> Atoms:
+    """A copy with all that the energy may depend on (notes, charges, magnetic moments, tags), without constraints."""
+    result = atoms.copy()
+    result.set_constraint()
+    return result

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from ase.calculators.lj import LennardJones
+from ase.constraints import FixAtoms
 from cases import potential, system
 
 from ase_equivariant.testing import TEST_SYSTEMS, assert_derivatives, assert_equivariant
@@ -82,6 +83,27 @@ class Wrong(LennardJones):
 @pytest.mark.parametrize("name", ["molecule", "bulk", "skewed"])
 def test_right_derivatives_pass(name, check):
     check("assert_derivatives on Lennard-Jones", assert_derivatives(Wrong(), TEST_SYSTEMS[name]()), 1e-6)
+
+
+class Charged(LennardJones):
+    """Its interactions grow with what a structure says of its charge and its atoms."""
+
+    def calculate(self, atoms, *args, **kwargs):
+        super().calculate(atoms, *args, **kwargs)
+        factor = 1 + atoms.info.get("charge", 0) + atoms.get_initial_magnetic_moments().sum() + atoms.get_tags().sum()
+        factor += atoms.get_initial_charges().sum()
+        self.results = {name: value * factor for name, value in self.results.items()}
+
+
+def test_what_the_energy_depends_on_is_kept():
+    for name in ("molecule", "skewed"):
+        atoms = TEST_SYSTEMS[name]()
+        atoms.info["charge"] = 1
+        atoms.set_initial_charges(np.full(len(atoms), 0.1))
+        atoms.set_initial_magnetic_moments(np.full(len(atoms), 0.2))
+        atoms.set_tags(np.ones(len(atoms), dtype=int))
+        atoms.set_constraint(FixAtoms([0]))
+        assert assert_derivatives(Charged(smooth=True, rc=8.0), atoms) < 1e-6
 
 
 @pytest.mark.parametrize("quantity", ["forces", "stress"])
