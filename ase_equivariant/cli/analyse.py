@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from ase import Atoms
 
 from ase_equivariant.cli.common import OutputOption, OverwriteOption, console, number_table, read_frames
 from ase_equivariant.cli.results import result_files, write_results
@@ -15,8 +17,14 @@ from ase_equivariant.plotting.figure import Panel, panels_figure
 from ase_equivariant.plotting.vibrations import plot_spectrum
 from ase_equivariant.recipes.diffusion import Diffusion, diffusion
 from ase_equivariant.recipes.distances import RadialDistribution, distance_distribution, radial_distribution
-from ase_equivariant.recipes.frames import without_beginning
-from ase_equivariant.recipes.vibrations import PER_CM_PER_THZ, VibrationalSpectrum, vibrational_spectrum
+from ase_equivariant.recipes.frames import interval_fs, without_beginning
+from ase_equivariant.recipes.vibrations import (
+    PER_CM_PER_THZ,
+    VibrationalSpectrum,
+    fastest_per_cm,
+    highest_per_cm,
+    vibrational_spectrum,
+)
 
 
 def analyse(
@@ -34,13 +42,19 @@ def analyse(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Distances, vibrations and diffusion along a trajectory; those asked for, or distances and vibrations."""
-    if not (rdf or vdos or diffuse):
-        rdf = vdos = True
     frames = without_beginning(read_frames(trajectory), discard_ps, frame_fs)
+    pbc = frames[0].pbc
+    partly = pbc.any() and not pbc.all()
+    if rdf and partly:
+        raise ValueError(f"--rdf: {trajectory} is periodic in some directions only: neither g(r) nor h(r) is defined")
+    if not (rdf or vdos or diffuse):
+        rdf, vdos = not partly, True
+        if partly:
+            console.print("periodic in some directions only: no radial distribution", soft_wrap=True)
     files = result_files(output_dir, trajectory.name.split(".")[0], "analysis", overwrite)
     panels: list[Panel] = []
     found: dict[str, Any] = {"trajectory": str(trajectory), "num_frames": len(frames)}
-    if rdf and frames[0].pbc.all():
+    if rdf and pbc.all():
         found["radial_distribution"] = radial = radial_distribution(frames)
         _print_peaks(radial)
         panels.append(lambda ax: plot_radial_distribution(radial, ax))
@@ -50,6 +64,7 @@ def analyse(
     if vdos:
         found["vibrations"] = spectrum = vibrational_spectrum(frames, frame_fs, resolution / PER_CM_PER_THZ)
         _print_spectrum(spectrum)
+        _print_highest(frames, frame_fs)
         panels.append(lambda ax: plot_spectrum(spectrum, ax))
     if diffuse:
         found["diffusion"] = moved = diffusion(frames, elements, frame_fs)
@@ -70,6 +85,16 @@ def _print_spectrum(found: VibrationalSpectrum) -> None:
             (symbol, f"{found.frequency_per_cm[part.argmax()]:.0f}", f"{part.sum() * found.frequency_THz[1]:.3f}")
         )
     console.print(number_table(("element", "highest peak at (1/cm)", "share of states"), rows))
+
+
+def _print_highest(frames: Sequence[Atoms], frame_fs: float | None) -> None:
+    step = interval_fs(frames, frame_fs)
+    line = f"frequencies above {highest_per_cm(step):.0f}/cm cannot be seen with frames {step:g} fs apart"
+    if highest_per_cm(step) < fastest_per_cm(frames[0]):
+        line = (
+            f"[yellow]WARNING: {line}: what is faster appears at wrong, lower ones; write more frames (md --interval)"
+        )
+    console.print(line, soft_wrap=True)
 
 
 def _print_diffusion(found: Diffusion) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
+from ase import Atoms
 
 from ase_equivariant.calculator import EquivariantCalculator
 from ase_equivariant.cli.common import (
@@ -27,9 +29,10 @@ from ase_equivariant.plotting.spectra import plot_dynamic, plot_harmonic
 from ase_equivariant.recipes.checks import sample
 from ase_equivariant.recipes.dynamic_spectra import DynamicSpectrum, dynamic_spectrum
 from ase_equivariant.recipes.ensembles import MDSettings
-from ase_equivariant.recipes.frames import without_beginning
+from ase_equivariant.recipes.frames import interval_fs, without_beginning
 from ase_equivariant.recipes.relax import relax
 from ase_equivariant.recipes.spectra import HarmonicSpectrum, harmonic_spectrum
+from ase_equivariant.recipes.vibrations import PER_CM_PER_THZ, fastest_per_cm, highest_per_cm
 
 _SETTLING_PS = 2.0
 
@@ -45,7 +48,7 @@ def spectrum(
     seed: Annotated[int, typer.Option(help="Of the dynamics.")] = 0,
     trajectory: Annotated[
         Path | None,
-        typer.Option(help="Frames to take instead, 2 fs apart at most, with momenta.", show_default=False),
+        typer.Option(help="Frames to take instead, 2 fs apart or so, with momenta.", show_default=False),
     ] = None,
     discard_ps: Annotated[float, typer.Option(help="Left out at the beginning of the trajectory, ps.")] = 0.0,
     frame_fs: Annotated[float | None, typer.Option(help="Time between frames, fs, if the file does not say.")] = None,
@@ -65,6 +68,8 @@ def spectrum(
     name, atoms = read_structure(file)
     files = result_files(output_dir, name, "spectrum", overwrite)
     frames = None if trajectory is None else without_beginning(read_frames(trajectory), discard_ps, frame_fs)
+    if frames is not None:
+        _refuse_slow_frames(trajectory, frames, frame_fs)
     atoms.calc = calc = EquivariantCalculator(model, device=device, dtype=dtype, preset="phonon")
     with console.status("relaxing"):
         relax(atoms, fmax=fmax)
@@ -85,6 +90,16 @@ def spectrum(
         console.print(f"trajectory of {len(frames)} frames: vibrations at {dynamic.temperature_K:.0f} K")
         rows.append(_dynamic_panels(dynamic))
     write_results(files, found, panels_figure(rows, 6.4, 3.4))
+
+
+def _refuse_slow_frames(trajectory: Path | None, frames: Sequence[Atoms], frame_fs: float | None) -> None:
+    step, needed = interval_fs(frames, frame_fs), fastest_per_cm(frames[0])
+    if highest_per_cm(step) < needed:
+        raise ValueError(
+            f"{trajectory}: with frames {step:g} fs apart, vibrations above {highest_per_cm(step):.0f}/cm appear at "
+            "wrong frequencies: write frames at shorter intervals (md --interval), "
+            f"{500 * PER_CM_PER_THZ / needed:.1f} fs at most"
+        )
 
 
 def _harmonic_panels(found: HarmonicSpectrum, width: float) -> list[Panel]:

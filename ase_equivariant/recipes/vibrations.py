@@ -115,6 +115,20 @@ def vibrational_spectrum(
     return VibrationalSpectrum(frequency, sum(partials.values(), np.zeros(len(frequency))), partials, resolution_THz)
 
 
+def highest_per_cm(step_fs: float) -> float:
+    """Wave number in 1/cm, half a period in a step, beyond which vibrations appear at wrong, lower ones.
+
+    >>> round(highest_per_cm(10.0))
+    1668
+    """
+    return 500 / step_fs * PER_CM_PER_THZ
+
+
+def fastest_per_cm(atoms: Atoms) -> float:
+    """Wave number in 1/cm that no vibration of such atoms exceeds: 4500 with hydrogen (H2 is at 4401), else 2500."""
+    return 4500.0 if (atoms.numbers == 1).any() else 2500.0
+
+
 def lags_for(resolution_THz: float, step_fs: float, num_frames: int) -> int:
     """Lags of a correlation that give peaks of this width.
 

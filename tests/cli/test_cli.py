@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from ase.build import molecule
+from ase.build import molecule, surface
 from ase.io import read, write
 from typer.testing import CliRunner
 
@@ -205,3 +205,45 @@ def test_analyse(tmp_path):
     assert found["num_frames"] == 27
     assert max(found["radial_distribution"]["partials"]["Si-Si"]) > 1
     assert isinstance(run("analyse", tmp_path / "nowhere.xyz").exception, FileNotFoundError)
+
+
+def moving_frames(path, atoms, step_fs, count=30):
+    frames = [atoms.copy() for _ in range(count)]
+    for k, frame in enumerate(frames):
+        frame.rattle(0.01, seed=k)
+        frame.set_velocities(np.random.default_rng(k).normal(size=(len(atoms), 3)) * 0.01)
+        frame.info["time_fs"] = k * step_fs
+    write(path, frames)
+    return path
+
+
+def test_analyse_says_which_vibrations_frames_do_not_show(tmp_path):
+    words = ("--vdos", "--resolution", 1000, "--output-dir", tmp_path, "--overwrite")
+    result = run("analyse", moving_frames(tmp_path / "a.extxyz", molecule("H2O"), 10.0), *words)
+    assert "WARNING: frequencies above 1668/cm cannot be seen with frames 10 fs apart" in result.output
+    result = run("analyse", moving_frames(tmp_path / "a.extxyz", molecule("H2O"), 2.0), *words)
+    assert "frequencies above 8339/cm cannot be seen with frames 2 fs apart" in result.output
+    assert "WARNING" not in result.output
+    result = run("analyse", moving_frames(tmp_path / "a.extxyz", molecule("CO2"), 5.0), *words)
+    assert "above 3336/cm" in result.output
+    assert "WARNING" not in result.output
+
+
+def test_spectra_of_frames_too_far_apart_are_refused(tmp_path):
+    frames = moving_frames(tmp_path / "a.extxyz", molecule("H2O"), 10.0)
+    words = ("molecule:H2O", "--trajectory", frames, "--resolution", 1000, "--output-dir", tmp_path)
+    result = run("spectrum", "water-tensors", *words)
+    assert "above 1668/cm appear at wrong frequencies: write frames at shorter intervals" in str(result.exception)
+    assert "3.7 fs at most" in str(result.exception)
+
+
+def test_analyse_a_slab(tmp_path):
+    slab = moving_frames(tmp_path / "slab.extxyz", surface("Cu", (1, 1, 1), 3, vacuum=5.0), 2.0)
+    words = ("--resolution", 1000, "--output-dir", tmp_path)
+    result = run("analyse", slab, *words)
+    assert result.exit_code == 0, result.output
+    assert "periodic in some directions only: no radial distribution" in result.output
+    assert "vibrations" in json.loads((tmp_path / "slab.analysis.json").read_text())
+    refused = run("analyse", slab, "--rdf", *words, "--overwrite")
+    assert "--rdf: " in str(refused.exception)
+    assert "periodic in some directions only" in str(refused.exception)

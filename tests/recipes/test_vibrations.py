@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 
-from ase_equivariant.recipes.vibrations import PER_CM_PER_THZ, autocorrelation, vibrational_spectrum
+from ase_equivariant.recipes.vibrations import (
+    PER_CM_PER_THZ,
+    autocorrelation,
+    fastest_per_cm,
+    highest_per_cm,
+    vibrational_spectrum,
+)
 
 
 def oscillators(frequencies_THz, amplitudes=None, symbols="HC", step=2.0, frames=4000):
@@ -84,6 +90,16 @@ def test_diatomic_molecule_in_a_simulation():
     # Verlet's own frequency is higher by (ω Δt)² / 24.
     shift = (2 * np.pi * expected * step / 1000) ** 2 / 24
     assert found.frequency_THz[found.dos_per_THz.argmax()] == pytest.approx(expected * (1 + shift), rel=1e-3)
+
+
+def test_the_highest_frequency_that_frames_show():
+    """Hydrogen molecules vibrate at 4161/cm (132 THz); frames 10 fs apart show them as if folded at 1668/cm."""
+    assert highest_per_cm(10.0) == pytest.approx(1667.82, abs=0.01)
+    found = vibrational_spectrum(oscillators((132.0,), step=10.0), remove_drift=False)
+    assert found.frequency_per_cm[-1] == pytest.approx(highest_per_cm(10.0))
+    assert found.frequency_THz[found.dos_per_THz.argmax()] == pytest.approx(132.0 - 100.0, abs=0.2)
+    assert fastest_per_cm(Atoms("OH")) == 4500
+    assert fastest_per_cm(Atoms("CO")) == 2500
 
 
 def test_what_cannot_be_resolved_is_refused():
