@@ -36,7 +36,7 @@ LabelsOption = Annotated[str, typer.Option(help="revised or original labels of a
 EnergyOption = Annotated[str | None, typer.Option(help="Name of the energies, if not ASE's.")]
 ForcesOption = Annotated[str | None, typer.Option(help="Name of the forces, if not ASE's.")]
 StressOption = Annotated[str | None, typer.Option(help="Name of the stresses, if not ASE's.")]
-VirialOption = Annotated[str | None, typer.Option(help="Name of virials in eV, instead of stresses.")]
+VirialOption = Annotated[str | None, typer.Option(help="Name of virials, in the energies' unit, instead of stresses.")]
 
 
 @data.command()

@@ -28,7 +28,7 @@ class LabelConfig(Config):
         Names in ``atoms.info`` and ``atoms.arrays``; default the calculator's results. In ``.npz`` files, which have no
         stress, names of arrays; default those of ``labels``.
     virial_key : str or None
-        Name of a virial in eV, taken as stress −virial/volume.
+        Name of a virial in the unit of the energy, taken as stress −virial/volume.
     dipole_key, polarizability_key, charges_key : str or None
         Names of dipole (3), polarizability (9) and atoms' charges (e); default the calculator's dipole and charges.
         The dipole of an ion is about the origin of the coordinates.

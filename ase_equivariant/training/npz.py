@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections.abc import Container
 from pathlib import Path
 from typing import IO, Any
+from zipfile import ZipFile
 
 import numpy as np
 from ase import Atoms
@@ -31,31 +31,45 @@ def read_npz(path: Path, config: LabelConfig) -> list[Frame]:
     Raises
     ------
     ValueError
-        If the arrays are not there, or hold anything but numbers; or if other labels are asked for by name.
+        If the file is damaged, or the arrays are not there, do not fit each other or hold anything but numbers; or if
+        other labels are asked for by name.
     """
     _refuse_other_names(path, config)
     try:
         arrays = _load(path)
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise ValueError(f"{path}: not a whole npz file ({error})") from None
+    except _RefusedError:
+        raise
+    except Exception as error:  # what is damaged makes zipfile, zlib, numpy and pickle stumble in any way
+        raise ValueError(f"{path}: not a whole npz file ({type(error).__name__}: {error})") from None
     names, dipole_key = names_of(arrays, config), config.dipole_key
     wanted = (*names[:3], *(name for name in (config.forces_key, dipole_key) if name is not None))
     missing = [name for name in wanted if name not in arrays]
     if missing:
         raise ValueError(f"{path}: no array {' nor '.join(map(repr, missing))}; it has {', '.join(arrays)}")
-    coords, numbers, energies = (arrays[name] for name in names[:3])
-    forces = arrays.get(names[3])
-    energies = np.asarray(energies, dtype=float).reshape(-1)
-    if len(coords) != len(energies):
-        raise ValueError(f"{path}: {len(coords)} structures but {len(energies)} energies")
+    arrays = {name: np.atleast_1d(array) for name, array in arrays.items()}
+    count, numbers = len(arrays[names[0]]), arrays[names[1]]
     shared = numbers.ndim == 1 and numbers.dtype != object  # one molecule throughout
+    for name in (*(() if shared else names[1:2]), *names[2:], *([dipole_key] if dipole_key else [])):
+        if name in arrays and len(arrays[name]) != count:
+            raise ValueError(f"{path}: {count} structures but {len(arrays[name])} {name}")
     frames = []
-    for k, (positions, energy) in enumerate(zip(coords, energies, strict=True)):
-        atoms = Atoms(numbers=numbers if shared else numbers[k], positions=np.asarray(positions, dtype=float))
-        frame_forces = None if forces is None else np.asarray(forces[k], dtype=float)
-        readouts = {"dipole": Label(np.asarray(arrays[dipole_key][k], dtype=float), False)} if dipole_key else {}
-        frames.append(Frame(atoms, float(energy), frame_forces, readouts=readouts))
+    for k in range(count):
+        try:
+            frames.append(_frame(arrays, names, k, numbers if shared else numbers[k], dipole_key))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: structure {k}: arrays of wrong shapes or of no numbers ({error})") from None
     return frames
+
+
+def _frame(
+    arrays: dict[str, np.ndarray], names: tuple[str, str, str, str], k: int, numbers: Any, dipole_key: str | None
+) -> Frame:
+    coords, _, energies, forces = names
+    atoms = Atoms(numbers=numbers, positions=np.asarray(arrays[coords][k], dtype=float))
+    energy = float(np.asarray(arrays[energies][k], dtype=float).reshape(()))
+    own_forces = np.asarray(arrays[forces][k], dtype=float) if forces in arrays else None
+    readouts = {"dipole": Label(np.asarray(arrays[dipole_key][k], dtype=float), False)} if dipole_key else {}
+    return Frame(atoms, energy, own_forces, readouts=readouts)
 
 
 def names_of(arrays: Container[str], config: LabelConfig) -> tuple[str, str, str, str]:
@@ -78,7 +92,7 @@ def _refuse_other_names(path: Path, config: LabelConfig) -> None:
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     arrays = {}
-    with zipfile.ZipFile(path) as archive:
+    with ZipFile(path) as archive:
         for member in archive.namelist():
             with archive.open(member) as stream:
                 arrays[member.removesuffix(".npy")] = _read_array(stream, path, member)
@@ -93,9 +107,13 @@ def _read_array(stream: IO[bytes], path: Path, member: str) -> np.ndarray:
         try:
             return _NumbersOnly(stream).load()
         except pickle.UnpicklingError as error:
-            raise ValueError(f"{path}: {member} {error}") from None
+            raise _RefusedError(f"{path}: {member} {error}") from None
     flat = np.frombuffer(stream.read(), dtype=dtype)
     return flat.reshape(shape, order="F" if fortran_order else "C")
+
+
+class _RefusedError(ValueError):
+    """An array that is not one of numbers."""
 
 
 class _NumbersOnly(pickle.Unpickler):

@@ -308,6 +308,8 @@ def _bare(atoms: Atoms) -> Atoms:
 
 
 def _check(frame: Frame, where: str, allow_nonfinite: bool) -> None:
+    if len(frame.atoms) == 0:
+        raise DataError(f"{where}: has no atoms; remove it")
     for name in ("energy", "forces", "stress") if not allow_nonfinite else ():
         value = getattr(frame, name)
         if value is not None and not np.isfinite(value).all():

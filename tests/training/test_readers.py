@@ -3,6 +3,7 @@
 import io
 import pickle
 import zipfile
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -199,6 +200,47 @@ def test_a_damaged_npz_is_one_clear_line(tmp_path, cut):
         read_frames(tmp_path / "b.npz")
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_flipped_bytes_of_an_npz_are_one_clear_line(tmp_path, compressed):
+    """Wherever they are, in headers of the archive, headers of arrays, compressed numbers."""
+    rng = np.random.default_rng(0)
+    arrays = {"nuclear_charges": np.array([8, 1, 1]), "coords": rng.normal(size=(4, 3, 3)), "energies": np.ones(4)}
+    (np.savez_compressed if compressed else np.savez)(tmp_path / "a.npz", **arrays)
+    whole = (tmp_path / "a.npz").read_bytes()
+    unseen = 0
+    for place in range(0, len(whole), 5):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        (tmp_path / "b.npz").write_bytes(damaged)
+        with suppress(DataError):
+            read_frames(tmp_path / "b.npz")
+            unseen += 1
+    assert unseen < len(whole) / 5 / 4  # the archive has checksums, but not of everything
+
+
+def test_a_header_in_an_npz_that_is_no_header(tmp_path):
+    stream = io.BytesIO()
+    np.save(stream, np.ones(3))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("coords.npy", stream.getvalue().replace(b"(3,)", b'"""('))
+    with pytest.raises(DataError, match=r"a\.npz: not a whole npz file"):
+        read_frames(tmp_path / "a.npz")
+
+
+def test_structures_without_atoms_are_refused(tmp_path):
+    write(tmp_path / "a.xyz", [*emt_atoms(1), Atoms()])
+    with pytest.raises(DataError, match=r"a\.xyz: structure 1: has no atoms; remove it"):
+        read_frames(tmp_path / "a.xyz")
+
+
+def test_virials_are_in_the_unit_of_the_energy(tmp_path):
+    atoms = Atoms("CO", positions=[[0, 0, 0], [0, 0, 1.2]], cell=[4, 4, 4], pbc=True)
+    atoms.info.update(e=-3.0, v=np.diag([1.0, 2.0, 3.0]))
+    write(tmp_path / "a.xyz", atoms)
+    (frame,) = read_frames(tmp_path / "a.xyz", LabelConfig(energy_key="e", virial_key="v", units="kcal/mol"))
+    np.testing.assert_allclose(frame.stress, -KCAL * np.diag([1.0, 2.0, 3.0]) / 64)
+
+
 def test_npz_errors_name_what_is_there(tmp_path):
     np.savez(tmp_path / "a.npz", coords=np.zeros((1, 2, 3)), charges=np.array([1, 1]))
     with pytest.raises(DataError, match=r"no array 'nuclear_charges' nor 'energies'; it has coords, charges"):
@@ -209,6 +251,15 @@ def test_npz_errors_name_what_is_there(tmp_path):
     revised_md17(tmp_path / "c.npz", energies=np.zeros(4))
     with pytest.raises(DataError, match="5 structures but 4 energies"):
         read_frames(tmp_path / "c.npz")
+    revised_md17(tmp_path / "d.npz", nuclear_charges=np.full((4, 3), 1))
+    with pytest.raises(DataError, match=r"d\.npz: 5 structures but 4 nuclear_charges"):
+        read_frames(tmp_path / "d.npz")
+    revised_md17(tmp_path / "e.npz", forces=np.zeros((3, 3, 3)))
+    with pytest.raises(DataError, match=r"e\.npz: 5 structures but 3 forces"):
+        read_frames(tmp_path / "e.npz")
+    revised_md17(tmp_path / "f.npz", nuclear_charges=np.array([8, 1]))
+    with pytest.raises(DataError, match=r"f\.npz: structure 0: arrays of wrong shapes"):
+        read_frames(tmp_path / "f.npz")
 
 
 def test_missing_empty_and_strange_files(tmp_path):
