@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
 
+from ase_equivariant.io.results import write_json
 from ase_equivariant.plotting.figure import new_figure, save_figure
 from ase_equivariant.plotting.power_law import fit_power_law, plot_power_laws
 
@@ -21,8 +22,7 @@ from train_one_size import configuration, run_one, small_form
 # %% Test errors and their power laws, of networks that are not equivariant on turned frames too
 def draw(results, path):
     curves = {name: {} for name, *_ in map(json.loads, results)}
-    for key, found in results.items():
-        name, network, size, _ = json.loads(key)
+    for (name, network, size, _), found in zip(map(json.loads, results), results.values(), strict=True):
         for which in ("",) if "l_max" in network else ("", "turned "):
             label = f"{network}{which and ', tested on turned frames'}"
             curves[name].setdefault(label, []).append((size, found[f"{which}forces MAE (meV/Å)"]))
@@ -42,7 +42,7 @@ def study(plan, folder):
         if key not in results and ("turned" in network) == others:
             run = folder / f"{name} {network['name']} {size} {seed}".replace(" ", "-")
             results[key] = run_one(configuration(plan, network, name, size, seed, run), network.get("turned"))
-            file.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+            write_json(file, results)
             print(key, results[key], flush=True)
             draw(results, folder / "data-efficiency.png")
     for name, curves in draw(results, folder / "data-efficiency.png").items():

@@ -49,9 +49,9 @@ def main() -> None:
         runs = [train(configure(args, molecule, split, seed)) for split in args.splits for seed in args.seeds]
         if any(run.stopped for run in runs):
             raise SystemExit("stopped: the same command continues")
-        parts = [run.evaluations["test"].comparisons for run in runs]
-        values = 1000 * np.array([[part["energy"].mae, part["forces"].mae] for part in parts])
-        cells = " / ".join(f"{m:.2f} ± {s:.2f}" for m, s in zip(values.mean(0), values.std(0), strict=True))
+        found = [run.evaluations["test"].comparisons for run in runs]
+        values = 1000 * np.array([[run[kind].mae for run in found] for kind in ("energy", "forces")])
+        cells = " / ".join(f"{v.mean():.2f}" + (f" ± {v.std(ddof=1):.2f}" if len(v) > 1 else "") for v in values)
         hours = f"{np.mean([run.record['hours'] for run in runs]):.1f}"
         print("|", *(f"{cell} |" for cell in [molecule, cells, hours, *published["errors"].get(molecule, [])]))
 

@@ -1,11 +1,13 @@
 """The user programs in scripts/, run in small form as a user would."""
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -122,9 +124,11 @@ def test_data_efficiency(tmp_path):
     # A finished run is not done again, and one whose result was lost gives it again from its checkpoint.
     lost = {key: results.pop(key) for key in list(results)[-2:]}
     (tmp_path / "data-efficiency.json").write_text(json.dumps(results))
+    (tmp_path / "before.json").hardlink_to(tmp_path / "data-efficiency.json")
     output = run("data_efficiency.py", "plan.toml", ".", cwd=tmp_path)
     assert len(output.splitlines()) == 2 + 6
     assert json.loads((tmp_path / "data-efficiency.json").read_text()) == results | lost
+    assert json.loads((tmp_path / "before.json").read_text()) == results  # the file is replaced, never half written
 
 
 def test_networks_of_the_data_efficiency_study_are_of_equal_size():
@@ -141,6 +145,29 @@ def test_networks_of_the_data_efficiency_study_are_of_equal_size():
 def test_representations(tmp_path):
     output = run("representations.py", cwd=tmp_path)
     assert "cross product, 1e" in output
+
+
+def reproduced(monkeypatch, capsys, *arguments):
+    """What the program prints of ethanol, with trainings whose errors are 1, 2 … meV and a tenth of it."""
+    program = runpy.run_path(str(SCRIPTS / "reproduce_md17.py"))
+    runs = iter(range(1, 9))
+
+    def train(config):
+        error = next(runs) / 1000
+        comparisons = {"energy": SimpleNamespace(mae=error), "forces": SimpleNamespace(mae=error / 10)}
+        test = SimpleNamespace(comparisons=comparisons)
+        return SimpleNamespace(stopped=False, evaluations={"test": test}, record={"hours": 1.0})
+
+    monkeypatch.setitem(program["main"].__globals__, "train", train)
+    monkeypatch.setattr(sys, "argv", ["reproduce_md17.py", "data", "ethanol", *arguments])
+    program["main"]()
+    return capsys.readouterr().out
+
+
+def test_spread_of_reproduced_runs(monkeypatch, capsys):
+    """That of a single run, estimated from them; one run has none."""
+    assert "| 2.00 ± 1.00 / 0.20 ± 0.10 | 1.0 |" in reproduced(monkeypatch, capsys, "--seeds", "0", "1", "2")
+    assert "| 1.00 / 0.10 | 1.0 |" in reproduced(monkeypatch, capsys)
 
 
 def test_programs_are_short():
