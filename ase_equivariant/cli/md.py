@@ -17,11 +17,13 @@ from ase_equivariant.cli.common import (
     OverwriteOption,
     console,
     read_structure,
+    refuse_to_lose,
 )
 from ase_equivariant.plotting.figure import new_figure, save_figure
 from ase_equivariant.plotting.md import plot_energy, plot_temperature
 from ase_equivariant.recipes.ensembles import MDSettings
 from ase_equivariant.recipes.md import MDProgress, MDResult, run_md
+from ase_equivariant.recipes.md_files import MDFiles
 from ase_equivariant.recipes.md_log import read_log
 
 
@@ -66,6 +68,8 @@ def md(
         raise ValueError("--steps and --time-ps are both given: keep one of them")
     total = steps if steps is not None else round(1000 * (1.0 if time_ps is None else time_ps) / timestep)
     name, atoms = read_structure(file)
+    if overwrite:
+        refuse_to_lose(MDFiles(output_dir, name).existing, [file], overwrite)
     atoms.calc = EquivariantCalculator(model, device=device, dtype=dtype, preset="md")
     bar = Progress(
         TextColumn("step {task.completed}/{task.total}"),

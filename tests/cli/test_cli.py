@@ -93,7 +93,10 @@ def test_nothing_is_written_over_that_is_not_to_be_replaced(tmp_path):
     assert earlier.read_bytes() == (tmp_path / "b.xyz").read_bytes() == before
     assert run("relax", "ethanol", tmp_path / "a.xyz", *words, "--overwrite").exit_code == 0
     assert len(read(earlier, ":")) > 1
-    earlier.rename(tmp_path / "a.torsion.extxyz")
+    earlier.rename(tmp_path / "a.md.extxyz")
+    result = run("md", "ethanol", tmp_path / "a.md.extxyz", *words[:2], "--steps", 1, "--overwrite")
+    assert "is an input" in str(result.exception)
+    (tmp_path / "a.md.extxyz").rename(tmp_path / "a.torsion.extxyz")
     result = run("torsion", "ethanol", tmp_path / "a.torsion.extxyz", *"0123", *words)
     assert "is an input" in str(result.exception)
 
