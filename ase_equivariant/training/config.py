@@ -66,7 +66,8 @@ class RunConfig(Config):
     max_epochs : int
         Length.
     max_minutes : float or None
-        Stop cleanly before this; the same command continues.
+        Of training, after which it stops cleanly before its next step, and the same command continues. Reading data
+        before, and a validation under way, come on top: leave a job that ends by itself some minutes.
     ema_decay : float
         Of the running mean of the weights that is validated and kept; 0 turns it off.
     early_stopping_epochs : int or None
