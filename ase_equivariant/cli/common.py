@@ -110,7 +110,9 @@ def refuse_to_lose(outputs: Iterable[Path], inputs: Iterable[str | Path], overwr
         if not output.exists():
             continue
         if any(output.samefile(source) for source in sources):
-            raise FileExistsError(f"{output} would be written over and is an input: choose another --output-dir")
+            raise FileExistsError(
+                f"{output} would be written over and is an input: choose another --output-dir or --output"
+            )
         if not overwrite:
             raise FileExistsError(f"{output} exists: replace it with --overwrite")
 

@@ -12,13 +12,29 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ase_equivariant.cli.common import OverwriteOption, console
+from ase_equivariant.cli.common import OverwriteOption, console, refuse_to_lose
+from ase_equivariant.cli.label_options import (
+    BornOption,
+    ChargeOption,
+    ChargesOption,
+    DipoleOption,
+    DipoleUnitsOption,
+    EnergyOption,
+    ForcesOption,
+    LabelsOption,
+    LengthOption,
+    PolarizabilityOption,
+    PolarizabilityUnitsOption,
+    StressOption,
+    UnitsOption,
+    VirialOption,
+    label_config,
+)
 from ase_equivariant.config import ConfigError
 from ase_equivariant.io.atomic import atomic_path
 from ase_equivariant.training.database import write_database
 from ase_equivariant.training.doctor.examine import Report, examine_files
 from ase_equivariant.training.doctor.finding import Finding, numbers
-from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.readers import DataError, iterate_frames
 
 data = typer.Typer(
@@ -30,13 +46,6 @@ _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
 FilesArgument = Annotated[list[Path], typer.Argument(help="Labelled structures: any file ASE reads, or an MD17 npz.")]
-UnitsOption = Annotated[str, typer.Option(help="Unit of the energies: auto, eV, kcal/mol, kJ/mol or Hartree.")]
-LengthOption = Annotated[str, typer.Option(help="Unit of the positions: Angstrom or Bohr.")]
-LabelsOption = Annotated[str, typer.Option(help="revised or original labels of an rMD17 file.")]
-EnergyOption = Annotated[str | None, typer.Option(help="Name of the energies, if not ASE's.")]
-ForcesOption = Annotated[str | None, typer.Option(help="Name of the forces, if not ASE's.")]
-StressOption = Annotated[str | None, typer.Option(help="Name of the stresses, if not ASE's.")]
-VirialOption = Annotated[str | None, typer.Option(help="Name of virials, in the energies' unit, instead of stresses.")]
 
 
 @data.command()
@@ -60,7 +69,7 @@ def check(
     options = {"units": units, "length_units": length_units, "labels": labels, "energy_key": energy_key,
                "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key}  # fmt: skip
     try:
-        report = examine_files(files, test or [], LabelConfig.parse(options))
+        report = examine_files(files, test or [], label_config(**options))
     except (DataError, ConfigError, OSError) as error:
         Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
         raise typer.Exit(BAD_INPUT) from None
@@ -88,24 +97,22 @@ def convert(
     forces_key: ForcesOption = None,
     stress_key: StressOption = None,
     virial_key: VirialOption = None,
-    dipole_key: Annotated[str | None, typer.Option(help="Name of the dipoles, if not ASE's.")] = None,
-    dipole_units: Annotated[str, typer.Option(help="e*Angstrom, Debye or au.")] = "e*Angstrom",
-    polarizability_key: Annotated[str | None, typer.Option(help="Name of the polarizabilities.")] = None,
-    polarizability_units: Annotated[str, typer.Option(help="e2*Angstrom2/eV, Angstrom3 or au.")] = "e2*Angstrom2/eV",
-    charges_key: Annotated[str | None, typer.Option(help="Name of the charges of atoms, if not ASE's.")] = None,
-    charge_key: Annotated[str, typer.Option(help="Name of a structure's charge.")] = "charge",
-    born_key: Annotated[str | None, typer.Option(help="Name of Born effective charges, (N, 9) or (N, 3, 3).")] = None,
+    dipole_key: DipoleOption = None,
+    dipole_units: DipoleUnitsOption = "e*Angstrom",
+    polarizability_key: PolarizabilityOption = None,
+    polarizability_units: PolarizabilityUnitsOption = "e2*Angstrom2/eV",
+    charges_key: ChargesOption = None,
+    charge_key: ChargeOption = "charge",
+    born_key: BornOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write labelled structures to one database in eV and Å, from which training can stream (`data.streaming`)."""
-    if output.exists() and not overwrite:
-        raise FileExistsError(f"{output} exists: replace it with --overwrite")
-    config = LabelConfig.parse(
-        {"units": units, "length_units": length_units, "labels": labels, "energy_key": energy_key,
-         "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key, "dipole_key": dipole_key,
-         "dipole_units": dipole_units, "polarizability_key": polarizability_key,
-         "polarizability_units": polarizability_units, "charges_key": charges_key, "charge_key": charge_key,
-         "readout_keys": {"born_effective_charges": born_key} if born_key else {}}
+    refuse_to_lose([output], files, overwrite)
+    config = label_config(
+        units=units, length_units=length_units, labels=labels, energy_key=energy_key, forces_key=forces_key,
+        stress_key=stress_key, virial_key=virial_key, dipole_key=dipole_key, dipole_units=dipole_units,
+        polarizability_key=polarizability_key, polarizability_units=polarizability_units, charges_key=charges_key,
+        charge_key=charge_key, born_key=born_key,
     )  # fmt: skip
     count = write_database(output, (frame for file in files for frame in iterate_frames(file, config)))
     console.print(

@@ -10,14 +10,22 @@ import typer
 from rich.table import Table
 
 from ase_equivariant.cli.common import DeviceOption, DtypeOption, ModelArgument, console
-from ase_equivariant.cli.data import (
+from ase_equivariant.cli.label_options import (
+    BornOption,
+    ChargeOption,
+    ChargesOption,
+    DipoleOption,
+    DipoleUnitsOption,
     EnergyOption,
     ForcesOption,
     LabelsOption,
     LengthOption,
+    PolarizabilityOption,
+    PolarizabilityUnitsOption,
     StressOption,
     UnitsOption,
     VirialOption,
+    label_config,
 )
 from ase_equivariant.io.atomic import atomic_path
 from ase_equivariant.io.model_file import load_model
@@ -27,7 +35,6 @@ from ase_equivariant.plotting.parity import plot_parity
 from ase_equivariant.precision import parse_dtype
 from ase_equivariant.training.evaluate import Evaluation, unit
 from ase_equivariant.training.evaluate import evaluate as evaluate_frames
-from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.readers import read_frames
 
 _PLOTTED = {
@@ -45,13 +52,13 @@ def evaluate(
     forces_key: ForcesOption = None,
     stress_key: StressOption = None,
     virial_key: VirialOption = None,
-    dipole_key: Annotated[str | None, typer.Option(help="Name of the dipoles, if not ASE's.")] = None,
-    dipole_units: Annotated[str, typer.Option(help="e*Angstrom, Debye or au.")] = "e*Angstrom",
-    polarizability_key: Annotated[str | None, typer.Option(help="Name of the polarizabilities.")] = None,
-    polarizability_units: Annotated[str, typer.Option(help="e2*Angstrom2/eV, Angstrom3 or au.")] = "e2*Angstrom2/eV",
-    charges_key: Annotated[str | None, typer.Option(help="Name of the charges of atoms, if not ASE's.")] = None,
-    charge_key: Annotated[str, typer.Option(help="Name of a structure's charge.")] = "charge",
-    born_key: Annotated[str | None, typer.Option(help="Name of Born effective charges, (N, 9) or (N, 3, 3).")] = None,
+    dipole_key: DipoleOption = None,
+    dipole_units: DipoleUnitsOption = "e*Angstrom",
+    polarizability_key: PolarizabilityOption = None,
+    polarizability_units: PolarizabilityUnitsOption = "e2*Angstrom2/eV",
+    charges_key: ChargesOption = None,
+    charge_key: ChargeOption = "charge",
+    born_key: BornOption = None,
     batch_size: Annotated[int, typer.Option(help="Structures at a time.")] = 20,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the errors to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a parity plot to this file.")] = None,
@@ -59,16 +66,13 @@ def evaluate(
     dtype: DtypeOption = None,
 ) -> None:
     """Compare a model with reference labels: table of errors, parity plot."""
-    label_config = LabelConfig.parse(
-        {
-            "units": units, "labels": labels, "energy_key": energy_key, "forces_key": forces_key,
-            "stress_key": stress_key, "dipole_key": dipole_key, "dipole_units": dipole_units,
-            "polarizability_key": polarizability_key, "polarizability_units": polarizability_units,
-            "length_units": length_units, "virial_key": virial_key, "charges_key": charges_key,
-            "charge_key": charge_key, "readout_keys": {"born_effective_charges": born_key} if born_key else {},
-        }
+    config = label_config(
+        units=units, length_units=length_units, labels=labels, energy_key=energy_key, forces_key=forces_key,
+        stress_key=stress_key, virial_key=virial_key, dipole_key=dipole_key, dipole_units=dipole_units,
+        polarizability_key=polarizability_key, polarizability_units=polarizability_units, charges_key=charges_key,
+        charge_key=charge_key, born_key=born_key,
     )  # fmt: skip
-    frames = read_frames(data, label_config)
+    frames = read_frames(data, config)
     precision = parse_dtype(dtype or "float64")
     potential = load_model(resolve(model)).potential.to(device=device, dtype=precision)
     evaluation = evaluate_frames(potential, frames, batch_size)
