@@ -181,12 +181,10 @@ class _Run:
         try:
             while self.step < steps:
                 self._advance()
-                if self.step % interval == 0:
-                    self._record()
-                elif self.step == steps:
-                    self._record(between=True)
-                else:
+                between = self.step % interval != 0
+                if between and self.step < steps:
                     continue
+                self._record(between)
                 if progress is not None:
                     progress(self._progress(first, started))
             if self.recorded < self.step:  # nothing was to be done, and the restart took the last frame away
