@@ -50,6 +50,32 @@ def species_linear(ours):
     return made
 
 
+def square(ours):
+    """TensorProduct of features with themselves, channel by channel, with the weights of our TensorSquare.
+
+    e3nn wants as many channels in both factors and the result: others are blocks of the common ones beside the rest.
+    """
+    irreps, starts = [], {}
+    for mul, ir in ours.irreps_squared:
+        starts[ir] = len(irreps)
+        irreps += [(1, ir)] * mul
+    instructions, weights = [], []
+    together = {}
+    for path in ours.paths:
+        together[path.out.irrep] = together.get(path.out.irrep, 0) + 1
+    for path in ours.paths:
+        for u in range(path.channels):
+            places = (starts[block.irrep] + u for block in (path.first, path.second, path.out))
+            # e3nn divides by the paths to this channel, which are fewer where a factor has fewer channels
+            there = sum(p.out == path.out and p.channels > u for p in ours.paths)
+            instructions.append((*places, "uuu", True, there / together[path.out.irrep]))
+            weights.append(ours.weights[path.weight_offset + u])
+    made = o3.TensorProduct(o3.Irreps(irreps), o3.Irreps(irreps), o3.Irreps(irreps), instructions)
+    with torch.no_grad():
+        made.weight.copy_(torch.stack(weights))
+    return made
+
+
 def _weights(module):
     pairs = [(weight, instruction) for _, instruction, weight in module.weight_views(yield_instruction=True)]
     assert sum(weight.numel() for weight, _ in pairs) == module.weight_numel

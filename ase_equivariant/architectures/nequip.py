@@ -18,6 +18,7 @@ from ase_equivariant.nn.gate import Gate
 from ase_equivariant.nn.linear import Linear, SpeciesGroups, SpeciesLinear, group_by_species
 from ase_equivariant.nn.norm import EquivariantRMSNorm
 from ase_equivariant.nn.radial import BesselBasis, PolynomialCutoff, XPLORCutoff
+from ase_equivariant.nn.square import TensorSquare
 
 
 class NequIPConfig(ArchitectureConfig):
@@ -61,6 +62,9 @@ class NequIPConfig(ArchitectureConfig):
     scalar_bias : bool
         Whether the linear maps before and after the convolution add a constant to even scalars, as
         SevenNet's multi-fidelity models do.
+    tensor_square : bool
+        Whether products of an atom's features with themselves are added before each gate, in all layers but those of
+        scalars alone: pairs of neighbours, in the manner of MACE (not in NequIP).
     norm : {"none", "rms"}
         Equivariant RMS normalization before each gate.
     """
@@ -83,6 +87,7 @@ class NequIPConfig(ArchitectureConfig):
     self_connection: Literal["species", "linear", "none"] = "species"
     first_self_connection: bool = True
     scalar_bias: bool = False
+    tensor_square: bool = False
     norm: Literal["none", "rms"] = "none"
 
     @field_validator("irreps_hidden")
@@ -132,7 +137,7 @@ class NequIPConfig(ArchitectureConfig):
     def summary(self) -> str:
         """The network's size in a few words, for people."""
         irreps = self.irreps_hidden if isinstance(self.irreps_hidden, str) else " → ".join(self.irreps_hidden)
-        return f"{self.num_layers} layers, l_max {self.l_max}, {irreps}"
+        return f"{self.num_layers} layers{' with squares' if self.tensor_square else ''}, l_max {self.l_max}, {irreps}"
 
     def pair_cutoff_matrix(self) -> Tensor:
         """Cutoff of every pair of species in Å, (n_species, n_species) float64: centre, neighbour."""
@@ -142,7 +147,7 @@ class NequIPConfig(ArchitectureConfig):
 
 
 class NequIPLayer(nn.Module):
-    """One interaction: ``x ← gate(norm(convolution(x) + self-connection(x)))``."""
+    """One interaction: ``x ← gate(norm(square(convolution(x) + self-connection(x))))``, the first two optional."""
 
     def __init__(
         self,
@@ -170,6 +175,9 @@ class NequIPLayer(nn.Module):
             self.species_connection = SpeciesLinear(irreps_in, irreps_conv, len(config.species))
         elif self_connection == "linear":
             self.linear_connection = Linear(irreps_in, irreps_conv)
+        self.square: TensorSquare | None = None
+        if config.tensor_square and any(ir.l > 0 for _, ir in self.irreps_out):
+            self.square = TensorSquare(irreps_conv, self.irreps_out)
         self.norm = EquivariantRMSNorm(irreps_conv) if config.norm == "rms" else nn.Identity()
 
     def forward(
@@ -188,6 +196,8 @@ class NequIPLayer(nn.Module):
             y = y + self.species_connection(x, groups)
         elif self.linear_connection is not None:
             y = y + self.linear_connection(x)
+        if self.square is not None:
+            y = self.square(y)
         return self.gate(self.norm(y))
 
 
@@ -210,7 +220,7 @@ class NequIP(Network):
 
     1. Embed species as even scalars.
     2. Spherical harmonics of the edge directions (or vectors); Bessel functions of the lengths times a smooth cutoff.
-    3. ``num_layers`` interactions: convolution over neighbours, self-connection, gate.
+    3. ``num_layers`` interactions: convolution over neighbours, self-connection, (square,) gate.
 
     What the features mean is for read-outs to say.
 

@@ -56,6 +56,22 @@ class GateBlock(ctypes.Structure):
     _fields_ = [(name, _int) for name in ("kind", "components", "width", "in_offset", "gate_offset", "out_offset")]
 
 
+class SquareTerm(ctypes.Structure):
+    """One product of two numbers."""
+
+    _fields_ = [*((name, _int) for name in ("first", "second", "out")), ("value", _double)]
+
+
+class SquarePath(ctypes.Structure):
+    """Products of two irreps of a row, weighted by channel."""
+
+    _fields_ = [
+        *((name, _int) for name in ("width", "num_terms", "num_gradient_terms")),
+        *((name, ctypes.POINTER(SquareTerm)) for name in ("terms", "gradient_terms")),
+        ("weight", _pointer),
+    ]
+
+
 class NormBlock(ctypes.Structure):
     """One segment of a normalized row."""
 
@@ -76,6 +92,9 @@ class NetworkLayer(ctypes.Structure):
         ("table_row", _int),
         *((name, Linear) for name in ("linear_in", "linear_out", "self_connection")),
         *((name, _pointer) for name in ("first_x", "first_pre", "x_bias", "pre_bias")),
+        *((name, _int) for name in ("dim_square", "num_squares")),
+        ("squares", ctypes.POINTER(SquarePath)),
+        ("square_out", Linear),
         ("num_norms", _int),
         ("norms", ctypes.POINTER(NormBlock)),
         ("norm_epsilon", _double),

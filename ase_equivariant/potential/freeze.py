@@ -19,6 +19,7 @@ from ase_equivariant.nn.linear import Linear, SpeciesLinear
 from ase_equivariant.nn.norm import EquivariantRMSNorm
 from ase_equivariant.potential.padding import PaddedRow, pad_row
 from ase_equivariant.potential.potential import Potential
+from ase_equivariant.potential.square_terms import square_terms
 from ase_equivariant.potential.tabulate import RadialTable, TabulationError, knot_unit, tabulate
 
 L_MAX = 4
@@ -189,6 +190,7 @@ class NetworkBuilder:
                 target.x_bias = self._bias(layer.convolution.linear_in.bias, x_row)
         if layer.convolution.linear_out.bias is not None:
             target.pre_bias = self._bias(layer.convolution.linear_out.bias, pre_row)
+        self._square(target, layer, pre_row)
         self._norm(target, layer, pre_row)
         self._gate(target, layer, pre_row, out_row)
         return out_row
@@ -273,6 +275,25 @@ class NetworkBuilder:
         wide = np.zeros(row.dim)
         wide[row[_EVEN].positions()[0]] = bias.numpy()
         return self._array(wide)
+
+    def _square(self, target: native.NetworkLayer, layer: NequIPLayer, pre_row: PaddedRow) -> None:
+        if layer.square is None:
+            return
+        square_row, paths = pad_row(blocks(layer.square.irreps_squared), self.lanes), []
+        for path, couplings in zip(layer.square.paths, layer.square.couplings, strict=True):
+            first, second, out = pre_row[path.first.irrep], pre_row[path.second.irrep], square_row[path.out.irrep]
+            width = -(-path.channels // self.lanes) * self.lanes  # what lies beyond the channels has no weight
+            weights = np.zeros(width)
+            weights[: path.channels] = layer.square.weights[path.weight_offset :][: path.channels].numpy()
+            dense = couplings.view(out.components, first.components, second.components)
+            terms, gradient_terms = (
+                self._structs(native.SquareTerm, listed) for listed in square_terms(dense, first, second, out)
+            )
+            counts = len(terms), len(gradient_terms)
+            paths.append(native.SquarePath(width, *counts, terms, gradient_terms, self._array(weights)))
+        target.dim_square, target.num_squares = square_row.dim, len(paths)
+        target.squares = self._structs(native.SquarePath, paths)
+        target.square_out = self._linear(layer.square.linear, square_row, pre_row)
 
     def _norm(self, target: native.NetworkLayer, layer: NequIPLayer, pre_row: PaddedRow) -> None:
         if self.config.norm == "none":

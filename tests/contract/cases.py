@@ -49,6 +49,7 @@ CASES: dict[str, PotentialConfig] = {
     "xplor cutoff": _config(l_max=2, irreps_hidden="4x0e+4x1o+2x2e", cutoff_function="xplor", xplor_onset=2.0),
     "rms norm": _config(l_max=2, irreps_hidden="4x0e+2x0o+4x1o+2x2e", norm="rms", num_layers=3),
     "rms norm, linear connection": _config(l_max=1, irreps_hidden="4x0e+4x1o", norm="rms", self_connection="linear"),
+    "squares": _config(l_max=2, irreps_hidden="4x0e+2x0o+3x1o+2x1e+2x2e", tensor_square=True, num_layers=3),
     "no self-connection": _config(l_max=2, irreps_hidden="4x0e+4x1o+2x2e", self_connection="none"),
     "solid harmonics": _config(l_max=2, irreps_hidden="4x0e+4x1o+2x2e", solid_harmonics=True),
     "scalar bias": _config(l_max=1, irreps_hidden="4x0e+2x0o+4x1o", scalar_bias=True, num_layers=3),

@@ -55,7 +55,7 @@ def potential() -> Potential:
     torch.manual_seed(5)
     config = NequIPConfig(
         species=SPECIES, cutoff=4.0, num_layers=3, num_radial=4, avg_num_neighbors=15.0, l_max=2,
-        irreps_hidden="6x0e+4x1o+2x2e", radial_hidden=(8,),
+        irreps_hidden="6x0e+4x1o+2x2e", radial_hidden=(8,), tensor_square=True,
     )  # fmt: skip
     made = Potential(PotentialConfig(architecture=config))
     made.scaling.set(scale=[6.0, 8.0, 10.0, 12.0], shift=[-0.5, 0.3, -0.1, 0.2])

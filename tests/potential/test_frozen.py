@@ -49,6 +49,20 @@ NETWORKS = {
         "neighbors_per_species": {"H": 4.0, "C": 9.0, "O": 2.0, "Si": 16.0},
         "first_self_connection": False,
     },
+    "squares": {
+        "irreps_hidden": "20x0e+9x0o+12x1o+7x1e+5x2e",
+        "l_max": 2,
+        "num_layers": 3,
+        "tensor_square": True,
+        "scalar_bias": True,
+    },
+    "squares, norm": {
+        "irreps_hidden": "8x0e+18x1o+8x3o",
+        "l_max": 3,
+        "num_layers": 2,
+        "tensor_square": True,
+        "norm": "rms",
+    },
     "one layer": {"irreps_hidden": "8x0e", "l_max": 0, "num_layers": 1},
 }
 

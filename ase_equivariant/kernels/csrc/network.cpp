@@ -4,6 +4,7 @@
 #include "gemm.h"
 #include "geometry.h"
 #include "pointwise.h"
+#include "square.h"
 #include "table_conv.h"
 
 namespace {
@@ -221,7 +222,7 @@ void read_out(const NetworkRun &run, int64_t begin, int64_t count, Rows features
 void start_next_layer(const NetworkRun &run, int64_t next, int64_t begin, int64_t count, Rows features) {
     const NetworkLayer &layer = run.network->layers[next];
     const Rows x = rows_of(run.memory->x[next], layer.dim_x, begin);
-    const Rows pre = rows_of(run.memory->pre[next], layer.dim_pre, begin);
+    const Rows pre = rows_of(run.memory->linear[next], layer.dim_pre, begin);
     zero(x, layer.dim_x, count);
     zero(pre, layer.dim_pre, count);
     apply<false>(layer.in, features, x, run.problem->species + begin, count);
@@ -243,17 +244,39 @@ void start_pre(const NetworkLayer &layer, int64_t l, Rows pre, const int64_t *sp
     }
 }
 
+// pre of a layer with squares: what is linear in the messages, and the squares' share.
+void add_squares(const NetworkLayer &layer, Rows linear, Rows pre, const int64_t *species, int64_t count, Scratch scratch) {
+    if (!layer.num_squares) return;
+    const Rows squares = scratch.rows(layer.dim_square, count);
+    zero(squares, layer.dim_square, count);
+    for (int64_t i = 0; i < count; i++) {
+        square(layer, linear[i], squares[i]);
+        memcpy(pre[i], linear[i], sizeof(REAL) * layer.dim_pre);
+    }
+    apply<false>(layer.square_out, squares, pre, species, count);
+}
+
+// Gradients by pre become those by its linear part.
+void squares_gradient(const NetworkLayer &layer, Rows linear, Rows g_pre, const int64_t *species, int64_t count, Scratch scratch) {
+    if (!layer.num_squares) return;
+    const Rows g_squares = scratch.rows(layer.dim_square, count);
+    zero(g_squares, layer.dim_square, count);
+    apply<true>(layer.square_out, g_squares, g_pre, species, count);
+    for (int64_t i = 0; i < count; i++) square_gradient(layer, linear[i], g_squares[i], g_pre[i]);
+}
+
 void forward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_t count, Scratch scratch) {
     const NetworkLayer &layer = run.network->layers[l];
     const int64_t *species = run.problem->species + begin;
     const LayerInput input(run, l);
-    const Rows pre = rows_of(run.memory->pre[l], layer.dim_pre, begin);
+    const Rows linear = rows_of(run.memory->linear[l], layer.dim_pre, begin), pre = rows_of(run.memory->pre[l], layer.dim_pre, begin);
     const Rows conv = scratch.rows(layer.dim_conv, count), features = scratch.rows(layer.dim_out, count);
     const Rows normal = scratch.rows(layer.dim_pre, 1);
     zero(conv, layer.dim_conv, count);
     for (int64_t i = 0; i < count; i++) convolve(run, layer, input, begin + i, conv[i]);
-    start_pre(layer, l, pre, species, count);
-    apply<false>(layer.out, conv, pre, species, count);
+    start_pre(layer, l, linear, species, count);
+    apply<false>(layer.out, conv, linear, species, count);
+    add_squares(layer, linear, pre, species, count, scratch);
     for (int64_t i = 0; i < count; i++) {
         if (layer.num_norms) normalize(layer, pre[i], normal[0]);
         gate(layer, layer.num_norms ? normal[0] : pre[i], features[i]);
@@ -302,6 +325,7 @@ void backward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_t cou
         gate_gradient(layer, layer.num_norms ? normal[0] : pre, features[i], g_pre[i]);
         if (layer.num_norms) normalize_gradient(layer, pre, g_pre[i]);
     }
+    squares_gradient(layer, rows_of(memory.linear[l], layer.dim_pre, begin), g_pre, species, count, scratch);
     if (l > 0) {
         zero(features, network.layers[l - 1].dim_out, count);
         apply<true>(layer.self, features, g_pre, species, count);

@@ -37,6 +37,20 @@ struct GateBlock {
     int64_t in_offset, gate_offset, out_offset;
 };
 
+// a[out] += value * weight * b[first] * c[second], the places of component rows; terms of one `out` stand together.
+struct SquareTerm {
+    int64_t first, second, out;
+    double value;
+};
+
+// One product of two blocks of pre, channel by channel: squares from pre and pre, and gradients by pre from those by
+// the squares and pre.
+struct SquarePath {
+    int64_t width, num_terms, num_gradient_terms;
+    const SquareTerm *terms, *gradient_terms;
+    const void *weight;             // (width,)
+};
+
 // rms^2 = sum over blocks of coefficient * sum of squares
 struct NormBlock {
     int64_t components, width, offset;
@@ -53,6 +67,9 @@ struct NetworkLayer {
     Linear in, out, self;           // previous features -> x, convolution -> pre, previous features -> pre
     const void *first_x, *first_pre;  // first layer: x and pre by species (pre may be null)
     const void *x_bias, *pre_bias;  // added to every row of x (of later layers) and pre, or null
+    int64_t dim_square, num_squares;  // products of pre with itself, which a linear layer adds to it
+    const SquarePath *squares;
+    Linear square_out;
     int64_t num_norms;
     const NormBlock *norms;
     double norm_epsilon;
@@ -110,6 +127,8 @@ struct Training {
     void *conv[64], *g_out[64], *g_pre[64], *g_conv[64], *g_x[64];
     void *t_x[64], *t_pre[64], *t_conv[64];
     void *t_harmonics, *t_position;     // of edges
+    void *t_linear[64];                 // with squares: tangents of pre without them
+    void *g_squared[64];                // gradients by pre with them; g_pre are those without
     void *tg_out;                       // (N, widest dim_out): tangents of gradients by features
     const double *edge_tangents;        // (E, 3) changes of the edge vectors
     const double *energy_weights;       // (N,) weights of the atoms' energies
@@ -127,6 +146,7 @@ struct NetworkMemory {
     int32_t *interval;              // (E,)
     void *distance_gradients;       // (E,), per interval length
     void *x[64], *pre[64];          // by layer: (N, dim_x), (N, dim_pre)
+    void *linear[64];               // pre without squares; pre itself in layers that have none
     void *features;                 // (N, widest dim_out): gradients of features
     void *x_gradients[2];           // by parity of the layer: (threads, N, widest dim_x)
     int64_t features_stride, x_stride;

@@ -53,13 +53,13 @@ private:
 
 struct OwnedMemory {
     std::vector<int64_t> first, share;
-    Buffer edges[5], x[MAX_LAYERS], pre[MAX_LAYERS], features, x_gradients[2], edge_gradients, scratch;
+    Buffer edges[5], x[MAX_LAYERS], pre[MAX_LAYERS], linear[MAX_LAYERS], features, x_gradients[2], edge_gradients, scratch;
 };
 
 // What training needs besides, and the calculation that its two calls share.
 struct OwnedTraining {
     OwnedMemory memory;
-    Buffer kept[MAX_LAYERS][8], edges[2], gradients_of_features, gradients, zeros;
+    Buffer kept[MAX_LAYERS][10], edges[2], gradients_of_features, gradients, zeros;
     Training training;
     NetworkMemory pieces;
     NetworkProblem problem;
@@ -95,16 +95,18 @@ NetworkMemory reserve(OwnedMemory &own, const Network &network, const NetworkPro
     memory.position = own.edges[2].reserve(e * real);
     memory.interval = static_cast<int32_t *>(own.edges[3].reserve(e * 4));
     memory.distance_gradients = own.edges[4].reserve(e * real);
-    int64_t conv = 0, pre = 0, out = 0, x = 0, hidden = 0;
+    int64_t conv = 0, pre = 0, square = 0, out = 0, x = 0, hidden = 0;
     for (int64_t l = 0; l < network.num_layers; l++) {
         const NetworkLayer &layer = network.layers[l];
         conv = std::max(conv, layer.dim_conv), pre = std::max(pre, layer.dim_pre);
         out = std::max(out, layer.dim_out), x = std::max(x, layer.dim_x);
         memory.x[l] = l ? own.x[l].reserve(n * layer.dim_x * real) : nullptr;
+        square = std::max(square, layer.dim_square);
         memory.pre[l] = own.pre[l].reserve(n * layer.dim_pre * real);
+        memory.linear[l] = layer.num_squares ? own.linear[l].reserve(n * layer.dim_pre * real) : memory.pre[l];
     }
     for (int64_t h = 0; h < network.num_hidden; h++) hidden += 2 * std::max(network.hidden[h].n, network.hidden[h].padded_k);
-    memory.scratch_size = BLOCK * (conv + 2 * pre + out + x + hidden) + pre;
+    memory.scratch_size = BLOCK * (conv + 2 * pre + 2 * square + out + x + hidden) + pre;
     memory.scratch = own.scratch.reserve(threads * memory.scratch_size * real);
     memory.features_stride = out, memory.x_stride = x;
     if (problem.forces) {
@@ -138,6 +140,8 @@ void reserve_training(OwnedTraining &own, const Network &network, const NetworkP
         training.g_conv[l] = keep(2, layer.dim_conv), training.g_out[l] = keep(3, layer.dim_out);
         training.g_pre[l] = keep(4, layer.dim_pre), training.t_pre[l] = keep(5, layer.dim_pre);
         training.g_x[l] = keep(6, layer.dim_x), training.t_x[l] = keep(7, layer.dim_x);
+        training.t_linear[l] = layer.num_squares ? keep(8, layer.dim_pre) : training.t_pre[l];
+        training.g_squared[l] = layer.num_squares ? keep(9, layer.dim_pre) : nullptr;
         widest_x = std::max(widest_x, layer.dim_x);
     }
     for (int64_t h = 0; h < network.num_hidden; h++) hidden += 4 * std::max(network.hidden[h].n, network.hidden[h].padded_k);

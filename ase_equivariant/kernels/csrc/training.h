@@ -42,11 +42,21 @@ Rows tangents_after(const NetworkRun &run, int64_t l, int64_t begin, int64_t cou
     return out;
 }
 
+// The squares' tangents.
+Rows tangents_of_squares(const NetworkRun &run, int64_t l, int64_t begin, int64_t count, Scratch &scratch) {
+    const NetworkLayer &layer = run.network->layers[l];
+    const Rows out = scratch.rows(layer.dim_square, count), linear = rows_of(run.memory->linear[l], layer.dim_pre, begin);
+    const Rows t_linear = rows_of(run.memory->training->t_linear[l], layer.dim_pre, begin);
+    zero(out, layer.dim_square, count);
+    for (int64_t i = 0; i < count; i++) square_tangent(layer, linear[i], t_linear[i], out[i]);
+    return out;
+}
+
 void train_forward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_t count, int64_t thread) {
     const NetworkLayer &layer = run.network->layers[l];
     const int64_t *species = run.problem->species + begin, dim = dim_y(*run.network);
     Scratch scratch(run, thread);
-    const Rows pre = rows_of(run.memory->pre[l], layer.dim_pre, begin);
+    const Rows linear = rows_of(run.memory->linear[l], layer.dim_pre, begin), pre = rows_of(run.memory->pre[l], layer.dim_pre, begin);
     const Rows conv = rows_of(run.memory->training->conv[l], layer.dim_conv, begin);
     zero(conv, layer.dim_conv, count);
     SplineTile tile;
@@ -56,8 +66,9 @@ void train_forward_block(const NetworkRun &run, int64_t l, int64_t begin, int64_
             to_lanes(tile.y, edges, dim, tile.y_lanes);
             for (int64_t p = 0; p < layer.num_paths; p++) SPLINE_KERNELS[layer.paths[p]].forward(layer.paths[p], tile, conv[i]);
         });
-    start_pre(layer, l, pre, species, count);
-    apply<false>(layer.out, conv, pre, species, count);
+    start_pre(layer, l, linear, species, count);
+    apply<false>(layer.out, conv, linear, species, count);
+    add_squares(layer, linear, pre, species, count, scratch);
     const Rows features = features_after(run, l, begin, count, scratch);
     if (l + 1 < run.network->num_layers) start_next_layer(run, l + 1, begin, count, features);
     else {
@@ -85,6 +96,10 @@ void train_backward_block(const NetworkRun &run, int64_t l, int64_t begin, int64
     const Rows pre = rows_of(memory.pre[l], layer.dim_pre, begin);
     zero(g_pre, layer.dim_pre, count);
     for (int64_t i = 0; i < count; i++) gate_gradient(layer, pre[i], features[i], g_pre[i]);
+    if (layer.num_squares) {
+        memcpy(rows_of(training.g_squared[l], layer.dim_pre, begin)[0], g_pre[0], sizeof(REAL) * layer.dim_pre * count);
+        squares_gradient(layer, rows_of(memory.linear[l], layer.dim_pre, begin), g_pre, species, count, Scratch(run, thread));
+    }
     if (l > 0) {
         const Rows before = rows_of(training.g_out[l - 1], network.layers[l - 1].dim_out, begin);
         zero(before, network.layers[l - 1].dim_out, count);
@@ -133,7 +148,7 @@ void tangent_forward_block(const NetworkRun &run, int64_t l, int64_t begin, int6
     const Training &training = *run.memory->training;
     const int64_t *species = run.problem->species + begin, dim = dim_y(network);
     Scratch scratch(run, thread);
-    const Rows t_pre = rows_of(training.t_pre[l], layer.dim_pre, begin), t_conv = rows_of(training.t_conv[l], layer.dim_conv, begin);
+    const Rows t_linear = rows_of(training.t_linear[l], layer.dim_pre, begin), t_conv = rows_of(training.t_conv[l], layer.dim_conv, begin);
     zero(t_conv, layer.dim_conv, count);
     SplineTile tile;
     for (int64_t i = 0; i < count; i++)
@@ -143,12 +158,17 @@ void tangent_forward_block(const NetworkRun &run, int64_t l, int64_t begin, int6
             to_lanes(tile.ty, edges, dim, tile.ty_lanes);
             for (int64_t p = 0; p < layer.num_paths; p++) SPLINE_KERNELS[layer.paths[p]].tangent_forward(layer.paths[p], tile, t_conv[i]);
         });
-    if (l == 0) zero(t_pre, layer.dim_pre, count);  // of later layers, the self-connection's share is there
-    apply<false>(layer.out, t_conv, t_pre, species, count);
+    if (l == 0) zero(t_linear, layer.dim_pre, count);  // of later layers, the self-connection's share is there
+    apply<false>(layer.out, t_conv, t_linear, species, count);
+    if (layer.num_squares) {
+        const Rows t_squares = tangents_of_squares(run, l, begin, count, scratch), t_pre = rows_of(training.t_pre[l], layer.dim_pre, begin);
+        memcpy(t_pre[0], t_linear[0], sizeof(REAL) * layer.dim_pre * count);
+        apply<false>(layer.square_out, t_squares, t_pre, species, count);
+    }
     if (l + 1 == network.num_layers) return;
     const NetworkLayer &next = network.layers[l + 1];
     const Rows features = tangents_after(run, l, begin, count, scratch);
-    const Rows t_x = rows_of(training.t_x[l + 1], next.dim_x, begin), next_pre = rows_of(training.t_pre[l + 1], next.dim_pre, begin);
+    const Rows t_x = rows_of(training.t_x[l + 1], next.dim_x, begin), next_pre = rows_of(training.t_linear[l + 1], next.dim_pre, begin);
     zero(t_x, next.dim_x, count);
     zero(next_pre, next.dim_pre, count);
     apply<false>(next.in, features, t_x, species, count);
@@ -233,6 +253,27 @@ void tangent_read_out(const NetworkRun &run, int64_t begin, int64_t count, int64
     }
 }
 
+// Tangents of gradients by pre become those by its linear part; gradients by the squares' weights and matrices.
+void tangent_squares(const NetworkRun &run, int64_t l, int64_t begin, int64_t count, int64_t thread, Rows tg_pre, Scratch scratch) {
+    const NetworkLayer &layer = run.network->layers[l];
+    const Training &training = *run.memory->training;
+    const int64_t *species = run.problem->species + begin, to_gradient = training.gradients + thread * training.bytes - training.weights;
+    const Rows linear = rows_of(run.memory->linear[l], layer.dim_pre, begin), t_linear = rows_of(training.t_linear[l], layer.dim_pre, begin);
+    const Rows g_pre = rows_of(training.g_squared[l], layer.dim_pre, begin);
+    const Rows squares = scratch.rows(layer.dim_square, count), t_squares = tangents_of_squares(run, l, begin, count, scratch);
+    zero(squares, layer.dim_square, count);
+    for (int64_t i = 0; i < count; i++) square(layer, linear[i], squares[i]);
+    add_weight_gradient(layer.square_out, squares, tg_pre, species, count, to_gradient);
+    add_weight_gradient(layer.square_out, t_squares, g_pre, species, count, to_gradient);
+    const Rows g_squares = squares, tg_squares = t_squares;  // in the same memory
+    zero(g_squares, layer.dim_square, count);
+    zero(tg_squares, layer.dim_square, count);
+    apply<true>(layer.square_out, g_squares, g_pre, species, count);
+    apply<true>(layer.square_out, tg_squares, tg_pre, species, count);
+    for (int64_t i = 0; i < count; i++)
+        square_gradient_tangent(layer, linear[i], t_linear[i], g_squares[i], tg_squares[i], tg_pre[i], to_gradient);
+}
+
 void add_row(const NetworkRun &run, int64_t thread, const void *weights, const REAL *row, int64_t dim) {
     if (weights) add(gradient_of(run, thread, weights), row, dim);
 }
@@ -262,8 +303,9 @@ void tangent_backward_block(const NetworkRun &run, int64_t l, int64_t begin, int
     const Rows g_conv = rows_of(training.g_conv[l], layer.dim_conv, begin);
     const Rows tg_pre = scratch.rows(layer.dim_pre, count), tg_conv = scratch.rows(layer.dim_conv, count);
     zero(tg_pre, layer.dim_pre, count);
+    for (int64_t i = 0; i < count; i++) gate_gradient_tangent(layer, pre[i], t_pre[i], g_out[i], tg_out[i], tg_pre[i]);
+    if (layer.num_squares) tangent_squares(run, l, begin, count, thread, tg_pre, scratch);
     for (int64_t i = 0; i < count; i++) {
-        gate_gradient_tangent(layer, pre[i], t_pre[i], g_out[i], tg_out[i], tg_pre[i]);
         add_row(run, thread, layer.pre_bias, tg_pre[i], layer.dim_pre);
         if (l == 0 && layer.first_pre) add_row(run, thread, real(layer.first_pre) + species[i] * layer.dim_pre, tg_pre[i], layer.dim_pre);
     }
