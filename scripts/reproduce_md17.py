@@ -1,9 +1,8 @@
-"""Train MD17 and revised MD17 molecules by models/configs/md17.toml and print their lines of the published table.
+"""Train MD17 and revised MD17 molecules by a file of models/configs and print their lines of the published table.
 
 python scripts/reproduce_md17.py DATA ethanol aspirin --labels original   # or all; again after a kill: continues
 python scripts/reproduce_md17.py DATA ethanol --splits 01 02 --seeds 0 1  # mean and spread
-DATA holds rmd17_MOLECULE_{train,test}_SPLIT.npz: published splits with both sets of labels.
-"""
+DATA holds rmd17_MOLECULE_{train,test}_SPLIT.npz: published splits with both sets of labels."""
 
 import argparse
 import json
@@ -21,9 +20,9 @@ MOLECULES = list(PUBLISHED["rmd17"]["errors"])
 
 
 def configure(args: argparse.Namespace, molecule: str, split: str, seed: int) -> TrainConfig:
-    settings = tomllib.loads((MODELS / "configs" / "md17.toml").read_text())
+    settings = tomllib.loads(args.config.read_text())
     name = f"{'rmd17' if args.labels == 'revised' else 'md17'}-{molecule}"
-    folder = f"{args.folder}/{name if (split, seed) == ('01', 0) else f'{name}.{split}.{seed}'}"
+    folder = f"{args.folder}/{name}" + (f".{split}.{seed}" if (split, seed) != ("01", 0) else "")
     files = {part: f"{args.data}/rmd17_{molecule}_{part}_{split}.npz" for part in ("train", "test")}
     settings["data"] |= {**files, "labels": args.labels, "split_seed": seed}
     settings["run"] |= {"name": name, "folder": folder, "seed": seed, "max_minutes": args.minutes}
@@ -40,6 +39,7 @@ def main() -> None:
     parser.add_argument("--labels", choices=["revised", "original"], default="revised")
     parser.add_argument("--splits", nargs="+", default=["01"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--config", type=Path, default=MODELS / "configs" / "md17.toml")
     parser.add_argument("--folder", default="runs")
     parser.add_argument("--minutes", type=float, help="of each training; the same command continues")
     args = parser.parse_args()
@@ -50,8 +50,8 @@ def main() -> None:
         if any(run.stopped for run in runs):
             raise SystemExit("stopped: the same command continues")
         found = [run.evaluations["test"].comparisons for run in runs]
-        values = 1000 * np.array([[run[kind].mae for run in found] for kind in ("energy", "forces")])
-        cells = " / ".join(f"{v.mean():.2f}" + (f" ± {v.std(ddof=1):.2f}" if len(v) > 1 else "") for v in values)
+        errors = 1000 * np.array([[run[kind].mae for run in found] for kind in ("energy", "forces")])
+        cells = " / ".join(f"{v.mean():.2f}" + (f" ± {v.std(ddof=1):.2f}" if len(v) > 1 else "") for v in errors)
         hours = f"{np.mean([run.record['hours'] for run in runs]):.1f}"
         print("|", *(f"{cell} |" for cell in [molecule, cells, hours, *published["errors"].get(molecule, [])]))
 
