@@ -11,11 +11,18 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError, PropertyNotImplementedError, all_changes
+from ase.data import atomic_masses
 from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
 
 from ase_equivariant.dispersion import D3Settings, make_d3
-from ase_equivariant.graph.convert import atoms_to_graph, graph_from_edges, total_charge, with_moments
+from ase_equivariant.graph.convert import (
+    atoms_to_graph,
+    graph_from_edges,
+    refuse_coinciding_atoms,
+    total_charge,
+    with_moments,
+)
 from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.graph.neighbors import VerletList
 from ase_equivariant.io.model_file import ModelCard
@@ -46,7 +53,8 @@ class EquivariantCalculator(Calculator):
     ``stresses`` (Voigt xx yy zz yz xz xy, eV/Å³, tensile positive). Of a model with other read-outs, where they are
     asked for: ``dipole`` (e·Å; of an ion, for which ``atoms.info["charge"]`` says its charge in e, about the centre of
     mass), ``charges`` (e), ``polarizability`` (3, 3) in e²·Å²/eV, ``born_effective_charges`` (N, 3, 3) in e, and
-    those with names of their own.
+    those with names of their own. (ASE's extended XYZ cannot hold Born effective charges, and fails if results have
+    them: set ``atoms.calc = None``, or write before asking for them. Polarizabilities are not written either.)
 
     Parameters
     ----------
@@ -206,7 +214,7 @@ class EquivariantCalculator(Calculator):
         if self._fast is None or self._fast.compiled is None:
             why = "" if self._fast is None else f" ({self._fast.reason})"
             raise ValueError(f"this calculator evaluates its model eagerly{why}: there is nothing to compare")
-        return self._fast.check(atoms_to_graph(structure, self.cutoff), max_atoms)
+        return self._fast.check(_checked_graph(structure, self.cutoff), max_atoms)
 
     def get_hessian(self, atoms: Atoms | None = None) -> np.ndarray:
         """Second derivatives of the energy by the positions, (3 N, 3 N) eV/Å², of a crystal at the Γ point.
@@ -218,13 +226,20 @@ class EquivariantCalculator(Calculator):
         ------
         PropertyNotImplementedError
             With dispersion, of which there are no second derivatives.
+        ValueError
+            If two atoms are at one point.
+        CalculatorError
+            If they are not finite.
         """
         if self.dispersion is not None:
             raise PropertyNotImplementedError(
                 "there are no analytic second derivatives of D3: use a calculator without dispersion, or finite "
                 "differences (ase.vibrations.Vibrations)"
             )
-        return hessian(self.potential, self._graph_of(atoms)).cpu().numpy()
+        found = hessian(self.potential, self._graph_of(atoms)).cpu().numpy()
+        if not np.isfinite(found).all():
+            raise CalculatorError("the model gives second derivatives that are not finite for this structure")
+        return found
 
     def get_polarizability_derivatives(self, atoms: Atoms | None = None) -> np.ndarray:
         """``dα_ab/dr_ic``, (3, 3, N, 3) e²·Å/eV, of a model that predicts a polarizability.
@@ -240,7 +255,7 @@ class EquivariantCalculator(Calculator):
         structure = self.atoms if atoms is None else atoms
         if structure is None:
             raise ValueError("there is no structure yet: give one")
-        return atoms_to_graph(structure, self.cutoff, device=self.potential.device)
+        return _checked_graph(structure, self.cutoff).to(self.potential.device)
 
     def calculate(
         self,
@@ -271,6 +286,8 @@ class EquivariantCalculator(Calculator):
         self.prediction = prediction
         results = _to_results(prediction, structure)
         results.update(_readout_results(prediction, self.potential))
+        if "dipole" in results and total_charge(structure):
+            results["dipole"] = results["dipole"] + total_charge(structure) * _shift_of_centre(structure)
         if self.dispersion is not None:
             results = self.dispersion.add_to(results, structure)
         broken = [name for name in ("energy", "forces") if not np.isfinite(results[name]).all()]
@@ -287,7 +304,7 @@ class EquivariantCalculator(Calculator):
             For positions that are not finite, a cell that makes no sense, two atoms at one point.
         """
         edge_index, edge_vectors = neighbors.update(atoms.positions, atoms.cell.array, atoms.pbc)
-        _refuse_coinciding_atoms(edge_index, edge_vectors)
+        refuse_coinciding_atoms(edge_index, edge_vectors)
         graph = graph_from_edges(atoms, edge_index, edge_vectors, dtype=torch.float64, device=self.potential.device)
         return with_moments(graph, atoms) if self._readouts else graph
 
@@ -309,6 +326,13 @@ class EquivariantCalculator(Calculator):
             others = self.potential(together, forces=False, born_charges=born)
             prediction.update(cast(Prediction, {k: v for k, v in others.items() if k not in prediction}))
         return prediction
+
+
+def _checked_graph(atoms: Atoms, cutoff: float) -> AtomicGraph:
+    """The float64 graph of a structure, if no two of its atoms are at one point."""
+    graph = atoms_to_graph(atoms, cutoff)
+    refuse_coinciding_atoms(graph.edge_index.numpy(), graph.edge_vectors.numpy())
+    return graph
 
 
 def _to_results(prediction: Prediction, atoms: Atoms) -> dict[str, Any]:
@@ -341,6 +365,12 @@ def _readout_results(prediction: Prediction, potential: Potential) -> dict[str, 
     return results
 
 
+def _shift_of_centre(atoms: Atoms) -> np.ndarray:
+    """From the centre of mass to that of mean masses, which the model takes, (3,) Å: zero but for isotopes."""
+    means = atomic_masses[atoms.numbers]
+    return (means @ atoms.positions) / means.sum() - atoms.get_center_of_mass()
+
+
 def _has_volume(atoms: Atoms) -> bool:
     """Whether there is a stress. ASE's cell.rank counts the vectors that are not zero, parallel or not."""
     return bool(atoms.cell.volume > 1e-8 * atoms.cell.lengths().prod())
@@ -363,10 +393,3 @@ def _device(device: str | torch.device) -> torch.device:
             f"device {str(device)!r} cannot be used here ({str(error).splitlines()[0]}): try 'cpu'"
         ) from None
     return place
-
-
-def _refuse_coinciding_atoms(edge_index: np.ndarray, edge_vectors: np.ndarray) -> None:
-    coinciding = np.flatnonzero(~edge_vectors.any(axis=1))
-    if len(coinciding):
-        i, j = edge_index[:, coinciding[0]]
-        raise ValueError(f"atoms {i} and {j} are at the same position: move or remove one of them")

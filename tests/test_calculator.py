@@ -12,7 +12,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
-from ase.calculators.calculator import CalculatorError, PropertyNotImplementedError
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_stress
 from ase.io import Trajectory, read, write
 from ase.mep import NEB
@@ -219,8 +219,18 @@ def test_nearly_coinciding_atoms_give_finite_forces_or_an_error(calculator):
     atoms = Atoms("CO", positions=[[0, 0, 0], [0, 0, 1e-3]], calculator=calculator)
     assert atoms.get_forces()[1, 2] > 1e6  # ZBL
     atoms.positions[1, 2] = 1e-200
-    with pytest.raises(CalculatorError, match="not finite for this structure"):
+    with pytest.raises(ValueError, match="atoms 0 and 1 are at the same position"):
         atoms.get_forces()
+
+
+def test_an_atom_and_its_copy_across_the_boundary_coincide_but_for_rounding(calculator):
+    atoms = bulk("Si", cubic=True)
+    atoms += Atoms("Si", positions=[atoms.positions[0] + atoms.cell[0] + atoms.cell[1]])
+    atoms.set_cell(atoms.cell * 1.01, scale_atoms=True)
+    atoms.calc = calculator
+    for ask in (atoms.get_forces, lambda: calculator.get_hessian(atoms)):
+        with pytest.raises(ValueError, match="atoms 0 and 8 are at the same position"):
+            ask()
 
 
 def test_tiny_cells(calculator):

@@ -27,7 +27,7 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what
 
 
 def read_structure(source: str) -> tuple[str, Atoms]:
-    """A structure and its short name, from a file or from ``molecule:NAME`` or ``bulk:NAME``.
+    """A structure and its short name, from a file (its last, which is said) or ``molecule:NAME`` or ``bulk:NAME``.
 
     Raises
     ------
@@ -42,7 +42,10 @@ def read_structure(source: str) -> tuple[str, Atoms]:
             raise ValueError(f"{source}: ASE knows no such {kind} ({error})") from None
     if not Path(source).is_file():
         raise FileNotFoundError(f"{source}: no such file (molecule:NAME and bulk:NAME take a structure from ASE)")
-    return _short_name(source), read_frames(source, "-1")[0]
+    frames = read_frames(source, "-2:")
+    if len(frames) > 1:
+        console.print(f"{source} holds several structures: the last one is taken", soft_wrap=True)
+    return _short_name(source), frames[-1]
 
 
 def read_frames(path: str | Path, index: str = ":") -> list[Atoms]:

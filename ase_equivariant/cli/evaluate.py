@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ase_equivariant.cli.common import DeviceOption, DtypeOption, ModelArgument, console
+from ase_equivariant.cli.common import DeviceOption, DtypeOption, ModelArgument, console, refuse_to_lose
 from ase_equivariant.cli.label_options import (
     BornOption,
     ChargeOption,
@@ -66,6 +66,7 @@ def evaluate(
     dtype: DtypeOption = None,
 ) -> None:
     """Compare a model with reference labels: table of errors, parity plot."""
+    refuse_to_lose([file for file in (json_file, plot) if file], [model, *data], overwrite=True)
     config = label_config(
         units=units, length_units=length_units, labels=labels, energy_key=energy_key, forces_key=forces_key,
         stress_key=stress_key, virial_key=virial_key, dipole_key=dipole_key, dipole_units=dipole_units,

@@ -65,10 +65,13 @@ def spectrum(
     """
     if time_ps is not None and trajectory is not None:
         raise ValueError("--time-ps and --trajectory are both given: keep one of them")
+    if trajectory is None and (frame_fs is not None or discard_ps):
+        raise ValueError("--frame-fs and --discard-ps are of a --trajectory: leave them out, or give one")
     name, atoms = read_structure(file)
     files = result_files(output_dir, name, "spectrum", overwrite)
     frames = None if trajectory is None else without_beginning(read_frames(trajectory), discard_ps, frame_fs)
     if frames is not None:
+        _refuse_another_molecule(trajectory, frames[0], file, atoms)
         _refuse_slow_frames(trajectory, frames, frame_fs)
     atoms.calc = calc = EquivariantCalculator(model, device=device, dtype=dtype, preset="phonon")
     with console.status("relaxing"):
@@ -90,6 +93,13 @@ def spectrum(
         console.print(f"trajectory of {len(frames)} frames: vibrations at {dynamic.temperature_K:.0f} K")
         rows.append(_dynamic_panels(dynamic))
     write_results(files, found, panels_figure(rows, 6.4, 3.4))
+
+
+def _refuse_another_molecule(trajectory: Path | None, frame: Atoms, file: str, atoms: Atoms) -> None:
+    if sorted(frame.numbers) != sorted(atoms.numbers):
+        raise ValueError(f"{trajectory} is of {frame.symbols}, {file} of {atoms.symbols}: give one molecule's")
+    if not np.allclose(sorted(frame.get_masses()), sorted(atoms.get_masses()), rtol=1e-3):
+        raise ValueError(f"{trajectory} and {file} have other isotopes: give a structure with the trajectory's masses")
 
 
 def _refuse_slow_frames(trajectory: Path | None, frames: Sequence[Atoms], frame_fs: float | None) -> None:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.graph.neighbors import neighbor_list
 
+_COINCIDE = 1e-3  # Å
+
 
 def atoms_to_graph(
     atoms: Atoms, cutoff: float, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
@@ -80,12 +82,26 @@ def graph_from_edges(
     )
 
 
+def refuse_coinciding_atoms(edge_index: NDArray[np.int64], edge_vectors: NDArray[np.float64]) -> None:
+    """Refuse atoms nearer than 0.001 Å, such as an atom and its copy across a boundary, which differ by rounding.
+
+    Raises
+    ------
+    ValueError
+        Names two of them.
+    """
+    coinciding = np.flatnonzero(np.einsum("ea,ea->e", edge_vectors, edge_vectors) < _COINCIDE**2)
+    if len(coinciding):
+        i, j = edge_index[:, coinciding[0]]
+        raise ValueError(f"atoms {i} and {j} are at the same position: move or remove one of them")
+
+
 def with_moments(graph: AtomicGraph, atoms: Atoms) -> AtomicGraph:
     """The graph of ``atoms`` with what dipoles and charges look at; energies do without, and MD takes many graphs."""
     device = graph.cell.device
     return replace(
         graph,
-        positions=torch.tensor(atoms.positions, dtype=graph.cell.dtype, device=device),
+        positions=torch.tensor(atoms.positions, dtype=torch.float64, device=device),
         pbc=torch.tensor([bool(atoms.pbc.any())], device=device),
         charge=torch.tensor([total_charge(atoms)], dtype=torch.float64, device=device),
     )

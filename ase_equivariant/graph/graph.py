@@ -87,7 +87,7 @@ class AtomicGraph:
         return torch.zeros(self.num_structures, dtype=torch.float64, device=self.cell.device)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> AtomicGraph:
-        """Return the graph on ``device`` with floating-point tensors of type ``dtype``."""
+        """Return the graph on ``device``, its edge vectors and cell of type ``dtype``; the rest stays float64."""
         return replace(
             self,
             atomic_numbers=self.atomic_numbers.to(device=device),
@@ -95,7 +95,7 @@ class AtomicGraph:
             edge_vectors=self.edge_vectors.to(device=device, dtype=dtype),
             cell=self.cell.to(device=device, dtype=dtype),
             batch=self.batch.to(device=device),
-            positions=None if self.positions is None else self.positions.to(device=device, dtype=dtype),
+            positions=None if self.positions is None else self.positions.to(device=device),
             pbc=None if self.pbc is None else self.pbc.to(device=device),
             charge=None if self.charge is None else self.charge.to(device=device),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +18,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The temporary file is flushed to disk before the rename, so that a crash leaves the
     old file or the new one, never a part; it is removed if the block raises.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))  # of a link, the file that it names
     try:
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if target.exists() and not target.is_file():  # a device or a pipe: it would be replaced by a file
+            raise OSError(errno.EINVAL, "not an ordinary file")
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
     except FileExistsError:  # of the parent, which is a file
@@ -31,11 +34,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; users expect ordinary ones
+        temporary.chmod(_mode(target))  # mkstemp makes private files
         with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _mode(target: Path) -> int:
+    """Permissions of the file that is replaced, or of an ordinary new one."""
+    if target.exists():
+        return stat.S_IMODE(target.stat().st_mode)
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask

@@ -63,7 +63,7 @@ def resolve(model: str | Path, modal: str | None = None) -> Path:
     if modal is not None:
         raise ValueError(f"{name} has one level of theory: leave out modal={modal!r}")
     if path.is_file():
-        return _ours(path)
+        return _ours(path, name)
     models = shipped_models()
     if name in models:
         return models[name]
@@ -104,10 +104,17 @@ def _universal(model: KnownModel, modal: str | None) -> Path:
     return cached_model(model.name, modal)
 
 
-def _ours(path: Path) -> Path:
+def _ours(path: Path, name: str) -> Path:
     """``path``, unless it is a file of another package that has to be converted first, or of another kind."""
     if not (path.suffix == ".safetensors" or is_safetensors(path)):
-        importer = find_importer(path)
+        try:
+            importer = find_importer(path)
+        except ValueError as error:
+            if name in shipped_models() or known_model(name) is not None:
+                raise ValueError(
+                    f"{error}; it hides the model of this name: rename the file, or work elsewhere"
+                ) from None
+            raise
         kind = importer.__name__.rsplit(".", 1)[-1]
         raise ValueError(f"{path} is a model of another package ({kind}): run ase-equivariant models convert {path}")
     return path

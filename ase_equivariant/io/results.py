@@ -13,11 +13,11 @@ from ase import Atoms
 
 from ase_equivariant.io.atomic import atomic_path
 
-_DIGITS = 6
+_DIGITS = 10  # total energies are large, and what matters of them small
 
 
 def plain(value: Any) -> Any:
-    """``value`` in JSON's types: dataclasses by field, arrays as lists, six digits, what is not finite as null.
+    """``value`` in JSON's types: dataclasses by field, arrays as lists, ten digits, what is not finite as null.
 
     Structures are left out: they belong into files of their own.
 

@@ -274,6 +274,7 @@ class TrainingRunner:
         self._library, self._network, self._weights = lib, network, weights
         self._level, self._is_double = level, dtype.itemsize == 8
         self._call: _Call | None = None
+        self.calls = 0  # of forces(): gradients() are those of the last
 
     def forces(
         self,
@@ -285,6 +286,7 @@ class TrainingRunner:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """As :class:`NetworkRunner` with forces and virials; :meth:`gradients` may follow."""
         self._call = call = _Call(species, edge_index, edge_vectors, forces=True, virials=True)
+        self.calls += 1
         arguments = (self._memory, ctypes.byref(self._network), ctypes.byref(call.problem))
         call.check(self._library.network_train_forces(*arguments, self._is_double, self._level, threads))
         assert call.forces is not None

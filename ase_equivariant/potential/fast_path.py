@@ -73,7 +73,8 @@ class FastPath:
         elements = frozenset(graph.atomic_numbers.unique().tolist())
         if elements not in self._verified and graph.num_atoms:
             self.check(graph, max_atoms=128)
-            self._verified.add(elements)
+            if graph.num_edges:  # atoms by themselves say nothing of how the elements go together
+                self._verified.add(elements)
         return self.compiled
 
     def check(self, graph: AtomicGraph, max_atoms: int | None) -> Verification:

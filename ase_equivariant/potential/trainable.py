@@ -105,7 +105,7 @@ class _Evaluate(torch.autograd.Function):
             graph.edge_vectors.to(torch.float64).numpy(),
             threads=torch.get_num_threads(),
         )
-        ctx.problem, ctx.shapes = problem, [piece.shape for piece in packed]
+        ctx.problem, ctx.shapes, ctx.call = problem, [piece.shape for piece in packed], problem.run.calls
         energies, forces, virials = (torch.from_numpy(array) for array in arrays)
         return energies, forces.to(graph.edge_vectors), virials.to(graph.edge_vectors)
 
@@ -113,6 +113,10 @@ class _Evaluate(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d_energies: Tensor, d_forces: Tensor, d_virials: Tensor) -> tuple[Tensor | None, ...]:
         problem: _Problem = ctx.problem
+        if ctx.call != problem.run.calls:
+            raise RuntimeError(
+                "other structures were evaluated since: call backward() after each prediction, or batch them"
+            )
         i, j = problem.graph.edge_index
         # F_i = Σ_j g_ij − Σ_j g_ji; half of −r_ij ⊗ g_ij, made symmetric, to either end
         tangents = (d_forces[i] - d_forces[j]).double()

@@ -90,15 +90,14 @@ def _deviation(found: Prediction, expected: Prediction, key: str) -> tuple[float
 
 
 def neighbourhood(graph: AtomicGraph, max_atoms: int) -> AtomicGraph:
-    """About ``max_atoms`` atoms around one in the middle of the list, with the edges among them, as one molecule.
+    """About ``max_atoms`` atoms around one of each element, with the edges among them, as one molecule.
 
     An energy of its own, other than in the structure: the same edges are given to both sides of a comparison.
     """
-    chosen = torch.zeros(graph.num_atoms, dtype=torch.bool)
     centre, neighbour = graph.edge_index
-    # Atoms of another process come last and are no centres.
-    chosen[centre[len(centre) // 2] if len(centre) else graph.num_atoms // 2] = True
-    count = 1
+    chosen = torch.zeros(graph.num_atoms, dtype=torch.bool)
+    chosen[_one_of_each_element(graph)[:max_atoms]] = True
+    count = int(chosen.sum())
     while count < max_atoms:
         reached = neighbour[chosen[centre]]
         new = torch.unique(reached[~chosen[reached]])[: max_atoms - count]
@@ -115,3 +114,18 @@ def neighbourhood(graph: AtomicGraph, max_atoms: int) -> AtomicGraph:
         cell=torch.zeros_like(graph.cell[:1]),
         batch=torch.zeros(count, dtype=torch.int64),
     )
+
+
+def _one_of_each_element(graph: AtomicGraph) -> Tensor:
+    """An atom of every element, with a neighbour where any has one. Atoms of other processes are neighbours only."""
+    centre, neighbour = graph.edge_index
+    found = []
+    for number in graph.atomic_numbers.unique():
+        edges = torch.nonzero(graph.atomic_numbers[centre] == number).flatten()
+        if not len(edges):
+            edges = torch.nonzero(graph.atomic_numbers[neighbour] == number).flatten()
+        if len(edges):
+            found.append(graph.edge_index[:, edges[len(edges) // 2]])
+        else:
+            found.append(torch.nonzero(graph.atomic_numbers == number)[0])
+    return torch.cat(found)

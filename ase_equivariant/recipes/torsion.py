@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixInternals
 
 from ase_equivariant.recipes.bonds import beyond_bond
@@ -32,7 +33,7 @@ class TorsionScan:
     converged : ndarray
         (n,) whether the rest was relaxed.
     frames : list of Atoms
-        The structures.
+        The structures, with their energies.
     """
 
     indices: tuple[int, int, int, int]
@@ -91,7 +92,7 @@ def torsion_scan(
         result = relax(trial, fmax=fmax, steps=steps)
         energies.append(result.energy_after_eV)
         converged.append(result.converged)
-        trial.calc = None
+        trial.calc = SinglePointCalculator(trial, energy=result.energy_after_eV)
         trial.set_constraint(atoms.constraints)
         frames.append(trial)
     lowest, highest = min(energies), max(energies)

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from ase.build import molecule, surface
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from typer.testing import CliRunner
 
@@ -159,7 +160,9 @@ def test_torsion(tmp_path):
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "CH3CH2OH.torsion.json").read_text())["torsion"]
     assert found["angles_deg"] == [0, 120, 240, 360]
-    assert len(read(tmp_path / "CH3CH2OH.torsion.extxyz", ":")) == 4
+    frames = read(tmp_path / "CH3CH2OH.torsion.extxyz", ":")
+    above = [frame.get_potential_energy() - found["lowest_eV"] for frame in frames]
+    np.testing.assert_allclose(above, found["energies_eV"], atol=1e-6)
 
 
 def test_spectrum(tmp_path):
@@ -187,6 +190,15 @@ def test_spectrum(tmp_path):
     assert "trajectory of 18 frames" in again.output
     refused = run("spectrum", "ethanol", "molecule:CH3CH2OH", *where)
     assert "predicts neither dipole nor polarizability" in str(refused.exception)
+    refused = run("spectrum", "water-tensors", "molecule:H2O", "--time-ps", 0.4, "--frame-fs", 1, *where, "--overwrite")
+    assert "--frame-fs and --discard-ps are of a --trajectory" in str(refused.exception)
+    for frame in frames:
+        frame.set_masses([15.999, 2.014, 2.014])
+    write(tmp_path / "frames.extxyz", frames)
+    refused = run("spectrum", "water-tensors", "molecule:H2O", *given)
+    assert "have other isotopes" in str(refused.exception)
+    refused = run("spectrum", "water-tensors", "molecule:H2O2", *given)
+    assert "give one molecule's" in str(refused.exception)
 
 
 def test_analyse(tmp_path):
@@ -250,3 +262,22 @@ def test_analyse_a_slab(tmp_path):
     refused = run("analyse", slab, "--rdf", *words, "--overwrite")
     assert "--rdf: " in str(refused.exception)
     assert "periodic in some directions only" in str(refused.exception)
+
+
+def test_which_of_several_structures_is_taken_is_said(tmp_path):
+    write(tmp_path / "two.extxyz", [molecule("H2O"), molecule("CH3CH2OH")])
+    result = run("relax", "ethanol", tmp_path / "two.extxyz", "--fmax", 1, "--output-dir", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "holds several structures: the last one is taken" in result.output.replace("\n", " ")
+
+
+def test_evaluate_writes_over_no_input(tmp_path):
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.zeros((9, 3)))
+    data = tmp_path / "data.xyz"
+    write(data, atoms)
+    before = data.read_text()
+    for option in ("--json", "--plot"):
+        result = run("evaluate", "ethanol", data, option, data)
+        assert "is an input" in str(result.exception)
+        assert data.read_text() == before

@@ -107,3 +107,12 @@ def test_unread_arrays_of_npz(folder):
     np.savez("a.npz", R=coords, z=water.numbers, E=np.arange(5.0), F=coords, dipole_moment=coords[:, 0], name="water")
     output = check("a.npz").output
     assert "look like labels and are not read: dipole_moment" in output
+
+
+def test_json_writes_over_no_input(tmp_path):
+    write(tmp_path / "train.xyz", crystals())
+    write(tmp_path / "valid.xyz", crystals(seed=1))
+    before = (tmp_path / "train.xyz").read_text()
+    result = check("--json", tmp_path / "train.xyz", tmp_path / "train.xyz", tmp_path / "valid.xyz")
+    assert "is an input" in str(result.exception)
+    assert (tmp_path / "train.xyz").read_text() == before

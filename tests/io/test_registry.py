@@ -71,3 +71,10 @@ def test_cards_of_shipped_models_are_complete():
         assert "not stated" not in stated, f"{card.name}: {stated}"
         assert card.errors, f"{card.name} states no errors"
         assert card.reference_energies
+
+
+def test_a_file_that_hides_a_model_is_said_to(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "silicon").write_text("an output of something else")
+    with pytest.raises(ValueError, match="it hides the model of this name: rename the file"):
+        resolve("silicon")

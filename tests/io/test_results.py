@@ -24,13 +24,13 @@ def test_what_is_written_is_read_by_anything(tmp_path):
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert json.loads(text) == {
         "name": "Γ",
-        "result": {"r_A": [[1.0, None], [3.14159, 0.0]], "stable": True},
+        "result": {"r_A": [[1.0, None], [3.141592654, 0.0]], "stable": True},
         "num": 3,
         "pair": [1, 2],
         "no": None,
     }
     assert "Γ" in text
-    assert "[[1.0, null], [3.14159, 0.0]]" in text  # arrays stay on a line
+    assert "[[1.0, null], [3.141592654, 0.0]]" in text  # arrays stay on a line
 
 
 def test_what_json_has_no_type_for_leaves_the_old_file(tmp_path):

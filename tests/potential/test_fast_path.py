@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk, molecule
 
 from ase_equivariant import EquivariantCalculator
@@ -142,3 +143,22 @@ def test_pickle_and_deepcopy_keep_the_calculator_fast(small_potential):
     for other in (copy.deepcopy(calc), pickle.loads(pickle.dumps(calc))):
         assert other.is_fast
         np.testing.assert_array_equal(other.get_forces(ethanol()), expected)
+
+
+def test_a_single_atom_verifies_nothing(small_potential):
+    calc = EquivariantCalculator(small_potential)
+    calc.get_forces(Atoms("C"))
+    spoil(calc)
+    chain = Atoms("C4", positions=[[0, 0, 0], [1.3, 0.1, 0], [2.5, 0, 0.2], [3.9, 0, 0]])
+    with pytest.warns(RuntimeWarning, match="the fast evaluation of this model is wrong here"):
+        calc.get_forces(chain)
+
+
+def test_a_neighbourhood_has_every_element(small_potential):
+    slab = bulk("Si", cubic=True) * (3, 3, 3)
+    adsorbed = molecule("CH3OH")
+    adsorbed.positions += slab.cell.lengths() + np.array([0, 0, 1.5])
+    graph = atoms_to_graph(slab + adsorbed, small_potential.cutoff)
+    part = neighbourhood(graph, 32)
+    assert part.num_atoms == 32
+    assert set(part.atomic_numbers.tolist()) == {1, 6, 8, 14}

@@ -120,3 +120,13 @@ def test_without_gradients_there_are_values_only():
 def test_a_normalization_is_refused():
     with pytest.raises(NotFreezableError, match="normalization"):
         TrainablePotential(make("odd sizes, norm"))
+
+
+def test_gradients_of_another_evaluation_are_refused():
+    potential = make("one layer").requires_grad_(True)
+    fast = TrainablePotential(potential)
+    prediction = fast(graph_of(crystal()))
+    with torch.no_grad():
+        fast(graph_of(TEST_SYSTEMS["molecule"]()))
+    with pytest.raises(RuntimeError, match="other structures were evaluated since"):
+        prediction["energy"].sum().backward()

@@ -178,3 +178,16 @@ def test_pairs_are_exact_for_a_quadratic_energy():
     force, _ = data.slopes
     assert force.known
     assert abs(force.value - 1) < 0.02
+
+
+def test_each_part_is_judged_by_the_unit_it_was_read_with():
+    """A training part that was read as kcal/mol, and is; beside it one that was read as eV."""
+    sound, options = molecules(seed=1), {"units": "kcal/mol", "test_units": "eV"}
+    assert findings(MOLECULES, sound, **options) == []
+    wrong = scaled(sound, energy=1 / KCAL, forces=1 / KCAL)
+    check, severity, message, _ = the_finding(MOLECULES, wrong, **options)
+    assert (check, severity) == ("units", "error")
+    assert "like energies in kcal/mol" in message
+    assert "--units kcal/mol" in message
+    each = ["kcal/mol"] * len(MOLECULES) + ["eV"] * len(sound)
+    assert findings([*MOLECULES, *sound], units=each) == []

@@ -24,9 +24,9 @@ from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.readers import energy_unit, read_frames
 
+# Besides that of units, of which a part may have several.
 CHECKS: tuple[Callable[[Dataset], list[Finding]], ...] = (
     check_labels,
-    check_units,
     check_energies,
     check_forces,
     check_stress,
@@ -55,7 +55,8 @@ def examine(
     train: Sequence[Frame],
     test: Sequence[Frame] | None = None,
     *,
-    units: str = "eV",
+    units: str | Sequence[str] = "eV",
+    test_units: str | Sequence[str] | None = None,
     length_units: str = "Angstrom",
     files: Sequence[Finding] = (),
 ) -> Report:
@@ -65,17 +66,25 @@ def examine(
     ----------
     train, test : sequence of Frame
         As read; NaN is allowed, and found.
-    units, length_units : str
-        The units the files were read with, for the cure of wrong ones.
+    units, test_units : str or sequence of str
+        The units of energy that the frames were read with, all or each, for the cure of wrong ones; those of the
+        test part are by default the same.
+    length_units : str
+        That of lengths.
     files : sequence of Finding
         What was found in the files themselves.
     """
-    parts = {"train": Dataset(train, units, length_units)}
-    if test is not None:
-        parts["test"] = Dataset(test, units, length_units)
-    findings = list(files)
-    for name, data in parts.items():
-        findings += [replace(finding, part=name) for check in CHECKS for finding in check(data)]
+    parts, findings = {}, list(files)
+    for name, frames, read_as in (("train", train, units), ("test", test, test_units or units)):
+        if frames is None:
+            continue
+        each = [read_as] * len(frames) if isinstance(read_as, str) else list(read_as)
+        parts[name] = data = Dataset(frames, each[0] if each else "eV", length_units)
+        found = [finding for check in CHECKS for finding in check(data)]
+        for unit in dict.fromkeys(each):
+            alike = [frame for frame, other in zip(frames, each, strict=True) if other == unit]
+            found += check_units(data if len(alike) == len(frames) else Dataset(alike, unit, length_units))
+        findings += [replace(finding, part=name) for finding in found]
     if test is not None:
         findings += [finding for check in PAIR_CHECKS for finding in check(parts["train"], parts["test"])]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
@@ -97,9 +106,13 @@ def examine_files(train: Sequence[Path], test: Sequence[Path], config: LabelConf
     found = check_files(train, [len(frames) for frames in train_files], config)
     of_test = check_files(test, [len(frames) for frames in test_files], config)
     found += [replace(finding, part="test") for finding in of_test]
-    units = energy_unit(train[0], config)
+    units, test_units = (
+        [energy_unit(path, config) for path, frames in zip(paths, read, strict=True) for _ in frames]
+        for paths, read in ((train, train_files), (test, test_files))
+    )
     frames, test_frames = (list(chain.from_iterable(part)) for part in (train_files, test_files))
-    return examine(frames, test_frames or None, units=units, length_units=config.length_units, files=found)
+    lengths = config.length_units
+    return examine(frames, test_frames or None, units=units, test_units=test_units, length_units=lengths, files=found)
 
 
 def _contents(data: Dataset) -> dict[str, Any]:
