@@ -10,6 +10,7 @@ import typer
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import read
+from ase.io.formats import filetype, ioformats
 from rich.console import Console
 from rich.table import Table
 
@@ -42,10 +43,9 @@ def read_structure(source: str) -> tuple[str, Atoms]:
             raise ValueError(f"{source}: ASE knows no such {kind} ({error})") from None
     if not Path(source).is_file():
         raise FileNotFoundError(f"{source}: no such file (molecule:NAME and bulk:NAME take a structure from ASE)")
-    frames = read_frames(source, "-2:")
-    if len(frames) > 1:
+    if not _is_of_one(source) and len(read_frames(source, "-2:")) > 1:
         console.print(f"{source} holds several structures: the last one is taken", soft_wrap=True)
-    return _short_name(source), frames[-1]
+    return _short_name(source), read_frames(source, "-1")[0]
 
 
 def read_frames(path: str | Path, index: str = ":") -> list[Atoms]:
@@ -74,6 +74,14 @@ def read_structures(source: str) -> dict[str, Atoms]:
         return dict([read_structure(source)])
     name, frames = _short_name(source), read_frames(source)
     return {name: frames[0]} if len(frames) == 1 else {f"{name}-{k}": frame for k, frame in enumerate(frames)}
+
+
+def _is_of_one(path: str) -> bool:
+    """Whether the file's format holds one structure, where ASE takes no count from the end."""
+    try:
+        return bool(ioformats[filetype(path)].single)
+    except Exception:  # what ASE cannot tell, read_frames reports
+        return True
 
 
 def _short_name(path: str) -> str:

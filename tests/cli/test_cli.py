@@ -269,6 +269,10 @@ def test_which_of_several_structures_is_taken_is_said(tmp_path):
     result = run("relax", "ethanol", tmp_path / "two.extxyz", "--fmax", 1, "--output-dir", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert "holds several structures: the last one is taken" in result.output.replace("\n", " ")
+    write(tmp_path / "POSCAR", molecule("CH3CH2OH", vacuum=5.0))
+    result = run("relax", "ethanol", tmp_path / "POSCAR", "--fmax", 1, "--output-dir", tmp_path / "one")
+    assert result.exit_code == 0, result.output
+    assert "several structures" not in result.output
 
 
 def test_evaluate_writes_over_no_input(tmp_path):
