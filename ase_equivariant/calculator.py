@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError, PropertyNotImplementedError, all_changes
-from ase.data import atomic_masses
 from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
 
 from ase_equivariant.dispersion import D3Settings, make_d3
 from ase_equivariant.graph.convert import (
     atoms_to_graph,
+    dipole_of_isotopes,
     graph_from_edges,
     refuse_coinciding_atoms,
     total_charge,
@@ -286,8 +286,8 @@ class EquivariantCalculator(Calculator):
         self.prediction = prediction
         results = _to_results(prediction, structure)
         results.update(_readout_results(prediction, self.potential))
-        if "dipole" in results and total_charge(structure):
-            results["dipole"] = results["dipole"] + total_charge(structure) * _shift_of_centre(structure)
+        if "dipole" in results:
+            results["dipole"] = results["dipole"] + dipole_of_isotopes(structure)
         if self.dispersion is not None:
             results = self.dispersion.add_to(results, structure)
         broken = [name for name in ("energy", "forces") if not np.isfinite(results[name]).all()]
@@ -363,12 +363,6 @@ def _readout_results(prediction: Prediction, potential: Potential) -> dict[str, 
             value = cast(Tensor, prediction[name]).to("cpu", torch.float64).numpy()  # type: ignore[literal-required]
             results[name] = value if of_atoms else value[0]
     return results
-
-
-def _shift_of_centre(atoms: Atoms) -> np.ndarray:
-    """From the centre of mass to that of mean masses, which the model takes, (3,) Å: zero but for isotopes."""
-    means = atomic_masses[atoms.numbers]
-    return (means @ atoms.positions) / means.sum() - atoms.get_center_of_mass()
 
 
 def _has_volume(atoms: Atoms) -> bool:

@@ -8,6 +8,7 @@ from ase_equivariant import EquivariantCalculator
 from ase_equivariant.architectures import NequIPConfig
 from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.potential.potential import Potential, PotentialConfig
+from ase_equivariant.recipes.dynamic_spectra import moments
 
 
 def calculator(**options):
@@ -29,6 +30,8 @@ def test_a_heavy_atom_moves_the_dipole_of_an_ion_by_the_charge_times_the_centre(
         dipoles = [calculator().get_property("dipole", atoms) for atoms in (light, heavy)]
         moved = charge * (light.get_center_of_mass() - heavy.get_center_of_mass())
         check("dipole of an isotope", float(np.abs(dipoles[1] - dipoles[0] - moved).max()), 1e-12)
+        along, _ = moments([light, heavy], calculator())
+        check("dipoles along a trajectory", float(np.abs(along - dipoles).max()), 1e-12)
 
 
 def test_far_from_the_origin_float32_keeps_the_dipole(check):

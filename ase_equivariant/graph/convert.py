@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import atomic_masses
 from numpy.typing import NDArray
 
 from ase_equivariant.graph.graph import AtomicGraph
@@ -105,6 +106,18 @@ def with_moments(graph: AtomicGraph, atoms: Atoms) -> AtomicGraph:
         pbc=torch.tensor([bool(atoms.pbc.any())], device=device),
         charge=torch.tensor([total_charge(atoms)], dtype=torch.float64, device=device),
     )
+
+
+def dipole_of_isotopes(atoms: Atoms) -> NDArray[np.float64]:
+    """What the dipole of a model, about the centre of the elements' mean masses, lacks about that of the atoms' own.
+
+    (3,) e·Å, zero but for ions with isotopes.
+    """
+    charge = total_charge(atoms)
+    if not charge:
+        return np.zeros(3)
+    means = atomic_masses[atoms.numbers]
+    return charge * ((means @ atoms.positions) / means.sum() - atoms.get_center_of_mass())
 
 
 def total_charge(atoms: Atoms) -> float:

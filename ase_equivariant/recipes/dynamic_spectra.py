@@ -12,7 +12,7 @@ from ase import Atoms, units
 from torch import Tensor
 
 from ase_equivariant.calculator import EquivariantCalculator
-from ase_equivariant.graph.convert import atoms_to_graph
+from ase_equivariant.graph.convert import atoms_to_graph, dipole_of_isotopes
 from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.potential.repulsion import COULOMB
 from ase_equivariant.recipes.frames import check_frames, interval_fs, velocities
@@ -153,4 +153,6 @@ def moments(
             if name in prediction:
                 values.append(cast(Tensor, prediction[name]).cpu())
     dipoles, alphas = (torch.cat(values).numpy() if values else None for values in parts.values())
+    if dipoles is not None:
+        dipoles = dipoles + [dipole_of_isotopes(frame) for frame in frames]
     return dipoles, alphas
