@@ -29,7 +29,7 @@ def phonons(
     model: ModelArgument,
     file: FileArgument,
     supercell: Annotated[
-        tuple[int, int, int] | None, typer.Option(help="Repetitions of the cell; default edges of at least 10 Å.")
+        tuple[int, int, int] | None, typer.Option(help="Repetitions of the cell; default faces at least 10 Å apart.")
     ] = None,
     displacement: Annotated[float, typer.Option(help="Å, of one atom at a time.")] = 0.01,
     path: Annotated[str | None, typer.Option(help="Band path such as GXWKGL; default that of the lattice.")] = None,

@@ -76,9 +76,10 @@ def phonons(
     Parameters
     ----------
     atoms : Atoms
-        Unit cell, relaxed, with a calculator (float64); not changed.
+        Unit cell, relaxed, with a calculator (float64); not changed. Where atoms of an element differ in mass, bands
+        are those of this cell, otherwise those of the primitive cell.
     supercell : sequence of 3 int, optional
-        Repetitions of it; default the smallest with edges of 10 Å.
+        Repetitions of it; default the smallest whose opposite faces are 10 Å apart.
     displacement_A : float
         Of one atom at a time.
     path : str, optional
@@ -108,7 +109,8 @@ def phonons(
     axis, ticks, labels = band.get_linear_kpoint_axis()
     special = {name: _at(solver, [q])[0] for name, q in band.special_points.items()}
     gamma = special["G"] if "G" in special else _at(solver, [np.zeros(3)])[0]
-    solver.run_mesh(mesh)
+    # Symmetry is that of the elements, which isotopes may break.
+    solver.run_mesh(mesh, is_mesh_symmetry=not _has_isotopes(atoms))
     dos = solver.run_total_dos()
     thermal = solver.run_thermal_properties(
         temperatures=np.asarray(temperatures_K, dtype=float), exclude_gamma_acoustic=True
@@ -133,9 +135,16 @@ def phonons(
 
 
 def default_supercell(atoms: Atoms) -> tuple[int, int, int]:
-    """Repetitions that make every edge at least 10 Å."""
-    a, b, c = (max(1, int(np.ceil(_MIN_LENGTH_A / length))) for length in atoms.cell.lengths())
+    """Repetitions that put opposite faces at least 10 Å apart; long edges of a flat cell do not keep images away."""
+    heights = 1 / np.linalg.norm(atoms.cell.reciprocal().array, axis=1)  # V / |b × c| …
+    a, b, c = (max(1, int(np.ceil(_MIN_LENGTH_A / height - 1e-9))) for height in heights)
     return a, b, c
+
+
+def _has_isotopes(atoms: Atoms) -> bool:
+    """Whether atoms of one element differ in mass."""
+    masses = atoms.get_masses()
+    return any(np.ptp(masses[atoms.numbers == number]) > 1e-6 for number in np.unique(atoms.numbers))
 
 
 def _undisplaced(atoms: Atoms, repeats: tuple[int, ...], displacement_A: float) -> Any:
@@ -151,17 +160,23 @@ def _undisplaced(atoms: Atoms, repeats: tuple[int, ...], displacement_A: float) 
         raise ValueError(
             f"a force of {largest:.3g} eV/Å is left: relax the crystal first, to 0.001 eV/Å or better, all atoms free"
         )
-    structure = import_module("phonopy.structure.atoms")
-    unit_cell = structure.PhonopyAtoms(
+    # phonopy takes right-handed cells only: the negative vectors span the same lattice.
+    cell = atoms.cell if atoms.cell.handedness > 0 else Cell(-atoms.cell.array)
+    unit_cell = import_module("phonopy.structure.atoms").PhonopyAtoms(
         symbols=atoms.get_chemical_symbols(),
-        cell=atoms.cell.array,
-        scaled_positions=atoms.get_scaled_positions(),
+        cell=cell.array,
+        scaled_positions=cell.scaled_positions(atoms.positions) % 1.0,
         masses=atoms.get_masses(),
     )
-    primitive = import_module("phonopy.structure.cells").guess_primitive_matrix(unit_cell)
-    if np.isclose(np.linalg.det(primitive), 1.0):
-        primitive = np.eye(3)  # the user's own axes
-    return import_module("phonopy").Phonopy(unit_cell, np.diag(repeats), primitive_matrix=primitive)
+    return import_module("phonopy").Phonopy(unit_cell, np.diag(repeats), primitive_matrix=_primitive(atoms, unit_cell))
+
+
+def _primitive(atoms: Atoms, unit_cell: Any) -> np.ndarray:
+    """(3, 3) primitive cell in fractions of the unit cell; the unit cell itself where isotopes tell its atoms apart."""
+    if _has_isotopes(atoms):
+        return np.eye(3)
+    primitive = np.asarray(import_module("phonopy.structure.cells").guess_primitive_matrix(unit_cell))
+    return np.eye(3) if np.isclose(np.linalg.det(primitive), 1.0) else primitive  # the user's own axes
 
 
 def _band_path(primitive: Cell, path: str | None, points: int) -> BandPath:

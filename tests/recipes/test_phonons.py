@@ -121,6 +121,37 @@ def test_constraints_do_not_hide_forces():
         phonons(atoms, (1, 1, 1))
 
 
-def test_default_supercell_has_edges_of_10_A():
+def test_default_supercell_has_faces_10_A_apart():
     assert default_supercell(bulk("Cu", a=3.6, cubic=True)) == (3, 3, 3)
     assert default_supercell(Atoms("H", cell=[12, 10, 4.9], pbc=True)) == (1, 1, 3)
+    flat = Atoms("H", cell=[10.473] * 3 + [24.16] * 3, pbc=True)  # as Bi2Te3: long edges, images 3.77 Å away
+    assert default_supercell(flat) == (3, 3, 3)
+    assert default_supercell(bulk("Cu", a=3.6)) == (5, 5, 5)
+
+
+def test_isotopes_have_their_own_masses():
+    """Atoms of one element, light and heavy in turns: the diatomic chain, of which masses make the cell."""
+    atoms = Atoms("Na2", positions=[[0, 0, 0], [LENGTH, 0, 0]], cell=[2 * LENGTH, SIDE, SIDE], pbc=True)
+    masses = np.array([23.0, 46.0])
+    atoms.set_masses(masses)
+    atoms.calc = Chain()
+    found = phonons(atoms, (4, 1, 1), path="GZ", points=3, mesh=20)
+    to_THz = 1000 * units.fs / (2 * np.pi)
+    for expected in to_THz * np.sqrt(2 * SPRING / masses):  # at the zone's border one of them rests
+        assert np.abs(found.special_THz["Z"] - expected).min() < 2e-3
+    assert len(found.gamma_THz) == 6
+
+
+def test_left_handed_cells_are_those_of_the_right_hand():
+    """Hexagonal, two atoms off the origin: every band point and the free energy."""
+    right = bulk("Cu", "hcp", a=2.55, c=4.16)
+    right.calc = EMT()
+    relax(right, cell=True, fmax=1e-5)
+    left = right.copy()
+    left.calc = EMT()
+    left.set_cell(right.cell.array * [[1], [1], [-1]])
+    assert left.cell.handedness == -1
+    a, b = (phonons(atoms, (3, 3, 2), points=30, mesh=20) for atoms in (right, left))
+    for name, expected in a.special_THz.items():
+        np.testing.assert_allclose(b.special_THz[name], expected, atol=1e-4)
+    np.testing.assert_allclose(b.free_energy_eV, a.free_energy_eV, atol=1e-6)
