@@ -11,6 +11,8 @@ from ase.stress import voigt_6_to_full_3x3_strain
 from ase_equivariant.recipes.relax import relax
 
 _RESIDUAL_LIMIT_GPa = 0.5
+# Strain moves ions by forces of about 10 eV/Å by unit strain (silicon's shear 9): a small part of that may be left.
+_FORCE_BY_STRAIN_eV_PER_A = 0.02
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def elastic_constants(
     relax_ions : bool
         Whether the ions relax in the strained cell; without, the constants are those of clamped ions.
     fmax, steps : float, int
-        eV/Å and number of steps of that relaxation.
+        Of that relaxation: the largest force left, in eV/Å, at most 0.02 ``strain``, as forces that a small strain
+        causes are small themselves and ions that need not move give clamped constants; number of steps.
 
     Raises
     ------
@@ -82,7 +85,7 @@ def elastic_constants(
         raise ValueError("elastic constants need free atoms: remove the constraints (atoms.set_constraint())")
     if not 0 < strain <= 0.05:
         raise ValueError(f"strain = {strain}: use 0 < strain <= 0.05")
-    settings = (fmax, steps) if relax_ions else None
+    settings = (min(fmax, _FORCE_BY_STRAIN_eV_PER_A * strain), steps) if relax_ions else None
     residual = float(np.abs(_stress_GPa(atoms, np.zeros(6), settings)).max())
     if residual > _RESIDUAL_LIMIT_GPa:
         raise ValueError(f"the cell is under a stress of {residual:.2f} GPa: relax it first, to 0.5 GPa at least")
@@ -141,7 +144,7 @@ def _stress_GPa(atoms: Atoms, strain: np.ndarray, relaxation: tuple[float, int] 
         result = relax(trial, fmax=fmax, steps=steps)
         if not result.converged:
             raise RuntimeError(
-                f"the ions of a strained cell do not relax to {fmax} eV/Å in {steps} steps (largest force "
-                f"{result.max_force:.2g} eV/Å): take more steps, or a larger fmax"
+                f"the ions of a strained cell do not relax to {fmax:g} eV/Å in {steps} steps (largest force "
+                f"{result.max_force:.2g} eV/Å): take more steps, or a larger strain"
             )
     return trial.get_stress() / units.GPa

@@ -7,6 +7,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
+from ase_equivariant import EquivariantCalculator
 from ase_equivariant.recipes.elastic import averages_of, elastic_constants
 from ase_equivariant.recipes.eos import equation_of_state
 from ase_equivariant.recipes.relax import relax
@@ -62,6 +63,17 @@ def test_ions_relax(copper):
     assert free[0, 0] < clamped[0, 0] - 1  # internal strain softens the basal plane
     assert free[2, 2] == pytest.approx(clamped[2, 2], abs=0.01)  # and does nothing along the axis
     assert (free[0, 0] - free[0, 1]) / 2 == pytest.approx(free[5, 5], rel=1e-2)  # transverse isotropy
+
+
+def test_a_small_strain_is_relaxed_as_well():
+    """Silicon's ions soften its shear by a quarter however small the strain, whose forces are below any fixed limit."""
+    atoms = bulk("Si")
+    atoms.calc = EquivariantCalculator("si")
+    relax(atoms, cell=True, fmax=1e-4)
+    small, usual = (elastic_constants(atoms, strain).C_GPa[3, 3] for strain in (1e-4, 5e-3))
+    clamped = elastic_constants(atoms, relax_ions=False).C_GPa[3, 3]
+    assert usual < 0.8 * clamped
+    assert small == pytest.approx(usual, rel=0.01)
 
 
 def test_averages():
