@@ -98,9 +98,10 @@ def _print_highest(frames: Sequence[Atoms], frame_fs: float | None) -> None:
 
 
 def _print_diffusion(found: Diffusion) -> None:
+    place = {1: " along one direction", 2: " in two dimensions", 3: " in three dimensions"}[found.dimensions]
     console.print(
-        f"diffusion of {found.elements}: ({found.diffusion_cm2_per_s:.3e} ± {found.error_cm2_per_s:.1e}) cm²/s between "
-        f"{found.fit_ps[0]:g} and {found.fit_ps[1]:g} ps, displacement ∝ time^{found.exponent:.2f}",
+        f"diffusion of {found.elements}{place}: ({found.diffusion_cm2_per_s:.3e} ± {found.error_cm2_per_s:.1e}) cm²/s "
+        f"between {found.fit_ps[0]:g} and {found.fit_ps[1]:g} ps, displacement ∝ time^{found.exponent:.2f}",
         soft_wrap=True,
     )
     if not 0.8 < found.exponent < 1.2:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from ase_equivariant.recipes.frames import check_frames, interval_fs, unwrapped_positions
+from ase_equivariant.recipes.frames import check_frames, drifts, interval_fs, unwrapped_positions
 from ase_equivariant.recipes.vibrations import autocorrelation
 
 _CM2_PER_S = 1e-4  # of 1 Å²/ps
@@ -25,9 +25,9 @@ class Diffusion:
     elements : str
         Whose, such as "Li", or "all".
     time_ps, msd_A2 : ndarray
-        (lags,) mean squared displacement in Å² by lag in ps.
+        (lags,) mean squared displacement in Å², along periodic directions, by lag in ps.
     diffusion_cm2_per_s : float
-        A sixth of the slope between ``fit_ps``.
+        The slope between ``fit_ps`` over 2 ``dimensions``: a sixth of it in a bulk.
     error_cm2_per_s : float
         Standard error, from the spread of ``blocks`` parts of the trajectory.
     exponent : float
@@ -36,6 +36,8 @@ class Diffusion:
         Lags that were fitted.
     blocks : int
         Parts.
+    dimensions : int
+        Number of periodic directions: 3 in a bulk, 2 on a slab, 1 along a wire.
     """
 
     elements: str
@@ -46,6 +48,7 @@ class Diffusion:
     exponent: float
     fit_ps: tuple[float, float]
     blocks: int
+    dimensions: int
 
 
 def mean_squared_displacement(positions: np.ndarray) -> np.ndarray:
@@ -54,7 +57,7 @@ def mean_squared_displacement(positions: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     positions : ndarray
-        (frames, N, 3) in Å, continuous across periodic boundaries.
+        (frames, N, d) in Å in d dimensions, continuous across periodic boundaries.
 
     Returns
     -------
@@ -85,9 +88,9 @@ def diffusion(
     *,
     fit_ps: tuple[float, float] | None = None,
     blocks: int = 5,
-    remove_drift: bool = True,
+    remove_drift: bool | None = None,
 ) -> Diffusion:
-    """Self-diffusion coefficient by Einstein's relation in three dimensions.
+    """Self-diffusion coefficient by Einstein's relation, along the periodic directions: 3, of a slab 2, of a wire 1.
 
     Parameters
     ----------
@@ -101,8 +104,9 @@ def diffusion(
         Lags in ps between which a straight line is fitted; default from 10 % to 50 % of a block.
     blocks : int
         Parts whose slopes give the error.
-    remove_drift : bool
-        Whether to subtract the motion of the centre of mass of all atoms.
+    remove_drift : bool, optional
+        Whether to subtract the motion of the centre of mass of all atoms; default where constraints hold no atoms and
+        there is more than one.
 
     Raises
     ------
@@ -120,10 +124,12 @@ def diffusion(
     if length < 10:
         raise ValueError(f"{len(frames)} frames in {blocks} blocks: at least 2 blocks of 10 frames are needed")
     positions = unwrapped_positions(frames)
-    if remove_drift:
+    if drifts(frames[0]) if remove_drift is None else remove_drift:
         masses = frames[0].get_masses()
         positions = positions - (np.einsum("tnx,n->tx", positions, masses) / masses.sum())[:, None]
-    positions = positions[:, chosen]
+    positions = _along_periods(positions[:, chosen], frames[0])
+    dimensions = positions.shape[-1]
+    per_slope = _CM2_PER_S / (2 * dimensions)
     first, last = fit_ps or (0.1 * length * step, 0.5 * length * step)
     low, high = max(1, round(first / step)), round(last / step)
     if not low + 1 < high < length:
@@ -139,11 +145,12 @@ def diffusion(
         label,
         lags,
         msd,
-        _slope(lags[window], msd[window]) / 6 * _CM2_PER_S,
-        float(slopes.std(ddof=1) / np.sqrt(blocks)) / 6 * _CM2_PER_S,
+        _slope(lags[window], msd[window]) * per_slope,
+        float(slopes.std(ddof=1) / np.sqrt(blocks)) * per_slope,
         _exponent(lags[window], msd[window]),
         (low * step, high * step),
         blocks,
+        dimensions,
     )
 
 
@@ -168,6 +175,14 @@ def _choose(atoms: Atoms, elements: str | Sequence[str] | None) -> tuple[np.ndar
     if not len(chosen):
         raise ValueError(f"no {' or '.join(names)} in {atoms.symbols}: choose elements that are there")
     return chosen, "-".join(names)
+
+
+def _along_periods(positions: np.ndarray, atoms: Atoms) -> np.ndarray:
+    """(frames, N, d) components in the space of the d periodic lattice vectors: elsewhere atoms cannot diffuse."""
+    if atoms.pbc.all():
+        return positions
+    axes, _ = np.linalg.qr(atoms.cell.array[atoms.pbc].T)
+    return positions @ axes
 
 
 def _slope(time: np.ndarray, values: np.ndarray) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms, units
+from ase.constraints import FixAtoms, FixCartesian, FixedLine, FixedPlane
 
 # Of a lattice vector: beyond half of it, a step and the way around cannot be told apart.
 _LONGEST_STEP = 0.4
@@ -83,6 +84,25 @@ def velocities(frames: Sequence[Atoms]) -> np.ndarray:
     if missing is not None:
         raise ValueError(f"frame {missing} has no momenta: write velocities with the trajectory (our MD does)")
     return np.stack([frame.get_velocities() for frame in frames]) * units.fs
+
+
+def fixed_atoms(atoms: Atoms) -> np.ndarray:
+    """Whether each atom is held in all three directions, (N,)."""
+    fixed = np.zeros(len(atoms), dtype=bool)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms) or (isinstance(constraint, FixCartesian) and np.all(constraint.mask)):
+            fixed[constraint.index] = True
+    return fixed
+
+
+def drifts(atoms: Atoms) -> bool:
+    """Whether the centre of mass may go anywhere without a meaning.
+
+    It may not where a constraint ties atoms to places: its motion is then that of the free atoms, as is that of a
+    single one.
+    """
+    tied = (FixAtoms, FixCartesian, FixedLine, FixedPlane)
+    return len(atoms) > 1 and not any(isinstance(constraint, tied) for constraint in atoms.constraints)
 
 
 def unwrapped_positions(frames: Sequence[Atoms]) -> np.ndarray:

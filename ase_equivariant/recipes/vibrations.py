@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from scipy.fft import irfft, next_fast_len, rfft
 
-from ase_equivariant.recipes.frames import check_frames, interval_fs, velocities
+from ase_equivariant.recipes.frames import check_frames, drifts, fixed_atoms, interval_fs, velocities
 
 PER_CM_PER_THZ = 33.35640951981521
 
@@ -69,7 +69,7 @@ def vibrational_spectrum(
     interval: float | None = None,
     resolution_THz: float = 0.3,
     mass_weighted: bool = True,
-    remove_drift: bool = True,
+    remove_drift: bool | None = None,
 ) -> VibrationalSpectrum:
     """Fourier transform of the velocity autocorrelation, cut off smoothly by a Hann window.
 
@@ -77,14 +77,16 @@ def vibrational_spectrum(
     ----------
     frames : sequence of Atoms
         With momenta, at equal intervals; vibrations faster than half a period per frame appear at wrong frequencies.
+        Atoms that the constraints of the first frame fix have no vibrations and are left out.
     interval : float, optional
         fs between frames; default what the frames say.
     resolution_THz : float
         Width of the peaks; 0.3 THz is 10/cm. Trajectories are to be several times longer than its inverse.
     mass_weighted : bool
         Weights by mass give each degree of freedom the same area at equilibrium; without, light atoms dominate.
-    remove_drift : bool
-        Whether to subtract the motion of the centre of mass. The rotation of a molecule stays, below 100/cm.
+    remove_drift : bool, optional
+        Whether to subtract the motion of the centre of mass; default where constraints hold no atoms. The rotation of
+        a molecule stays, below 100/cm.
 
     Raises
     ------
@@ -100,14 +102,16 @@ def vibrational_spectrum(
     lags = lags_for(resolution_THz, step, len(frames))
     speed = velocities(frames)
     masses = frames[0].get_masses()
-    if remove_drift and len(masses) > 1:
+    if drifts(frames[0]) if remove_drift is None else remove_drift and len(masses) > 1:
         speed = speed - (np.einsum("tnx,n->tx", speed, masses) / masses.sum())[:, None]
     symbols = np.array(frames[0].get_chemical_symbols())
+    free = ~fixed_atoms(frames[0])
+    speed, masses, symbols = speed[:, free], masses[free], symbols[free]
     correlations = {str(element): np.zeros(lags) for element in dict.fromkeys(symbols)}
     for atom, (mass, symbol) in enumerate(zip(masses, symbols, strict=True)):
         weight = mass if mass_weighted else 1.0
         correlations[symbol] += weight * autocorrelation(speed[:, atom], lags).sum(axis=-1)
-    start = sum(correlation[0] for correlation in correlations.values())
+    start = sum(float(correlation[0]) for correlation in correlations.values())
     if not start > 0:
         raise ValueError("nothing moves in these frames: there are no vibrations")
     partials = {symbol: cosine_transform(c / start, step) for symbol, c in correlations.items()}

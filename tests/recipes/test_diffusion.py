@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.constraints import FixAtoms
 
 from ase_equivariant.recipes.diffusion import diffusion, finite_size_correction_cm2_per_s, mean_squared_displacement
 
@@ -49,6 +50,42 @@ def test_drift_is_no_diffusion():
     assert ballistic.exponent == pytest.approx(2.0, abs=1e-6)
     np.testing.assert_allclose(ballistic.msd_A2, 3 * (0.02 * np.arange(400)) ** 2, atol=1e-8)
     assert abs(diffusion(frames).diffusion_cm2_per_s) < 1e-12
+
+
+@pytest.mark.parametrize(("pbc", "dimensions"), [((1, 1, 0), 2), ((0, 0, 1), 1)])
+def test_walkers_on_slabs_and_along_wires(pbc, dimensions):
+    """What moves along open directions, however far, does not count, and the others share the slope."""
+    rng = np.random.default_rng(3)
+    sigma = 0.1
+    walk = np.cumsum(rng.normal(scale=sigma, size=(1500, 60, 3)), axis=0)
+    walk[..., ~np.array(pbc, dtype=bool)] *= 0.3
+    frames = frames_of(walk, "Li60")
+    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    for frame, r in zip(frames, walk, strict=True):
+        frame.set_positions(r @ turn)
+        frame.set_cell(frame.cell.array @ turn)
+        frame.pbc = pbc
+    found = diffusion(frames, remove_drift=False)
+    assert found.dimensions == dimensions
+    expected = sigma**2 / (2 * STEP_FS * 1e-3) * 1e-4
+    assert found.diffusion_cm2_per_s == pytest.approx(expected, rel=0.1)
+    assert diffusion(frames_of(walk, "Li60")).dimensions == 3
+
+
+def test_fixed_atoms_keep_the_centre_of_mass():
+    """A heavy atom in a light host that is held: its own motion is most of that of the centre of mass."""
+    rng = np.random.default_rng(4)
+    sigma = 0.1
+    walk = np.cumsum(rng.normal(scale=sigma, size=(2000, 5, 3)), axis=0)
+    positions = np.concatenate([walk, np.broadcast_to(rng.uniform(0, 12, size=(1, 3)), (2000, 5, 3))], axis=1)
+    free = frames_of(positions, "Au5C5")
+    held = [frame.copy() for frame in free]
+    for frame in held:
+        frame.set_constraint(FixAtoms(range(5, 10)))
+    as_asked = diffusion(free, "Au", remove_drift=False).diffusion_cm2_per_s
+    assert diffusion(held, "Au").diffusion_cm2_per_s == as_asked
+    assert diffusion(free, "Au").diffusion_cm2_per_s < 0.95 * as_asked
+    assert diffusion([frame[:1] for frame in free]).diffusion_cm2_per_s > 0  # a single one is its centre of mass
 
 
 def test_finite_size_correction():

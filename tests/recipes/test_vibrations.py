@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.constraints import FixAtoms, FixCartesian
 
 from ase_equivariant.recipes.vibrations import (
     PER_CM_PER_THZ,
@@ -33,6 +34,20 @@ def test_autocorrelation_is_the_direct_sum():
     direct = [np.mean(signal[: 37 - lag] * signal[lag:], axis=0) for lag in range(37)]
     np.testing.assert_allclose(autocorrelation(signal), direct, atol=1e-12)
     np.testing.assert_allclose(autocorrelation(signal, 5), direct[:5], atol=1e-12)
+
+
+@pytest.mark.parametrize("constraint", [FixAtoms, FixCartesian])
+def test_fixed_atoms_have_no_states(constraint):
+    """A heavy atom beside a light one that is held: less the centre of mass, the light one would move."""
+    frames = oscillators((31.7, 0.0), amplitudes=(1.0, 0.0), symbols=["Au", "C"])
+    for frame in frames:
+        frame.set_constraint(constraint([1]))
+    found = vibrational_spectrum(frames, resolution_THz=0.5)
+    alone = vibrational_spectrum([frame[:1] for frame in frames], resolution_THz=0.5)
+    assert list(found.partials_per_THz) == ["Au"]
+    np.testing.assert_allclose(found.dos_per_THz, alone.dos_per_THz, atol=1e-12)
+    with pytest.raises(ValueError, match="nothing moves"):
+        vibrational_spectrum([frame[1:] for frame in frames], resolution_THz=0.5)
 
 
 def test_peaks_are_at_the_frequencies_with_the_width_asked_for():
