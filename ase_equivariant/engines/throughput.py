@@ -21,6 +21,21 @@ from ase_equivariant.io.registry import resolve
 from ase_equivariant.recipes.relax import check_relaxation, relax
 
 Record = dict[str, Any]
+# PyTorch raises RuntimeErrors for what is wrong with a machine, which say so only in words.
+_OF_MACHINE = (
+    "out of memory",
+    "can't allocate memory",
+    "DefaultCPUAllocator",
+    "bad_alloc",
+    "CUDA error",
+    "CUDA driver",
+    "CUBLAS_STATUS",
+    "cuDNN error",
+    "CUDNN_STATUS",
+    "NCCL error",
+    "HIP error",
+    "NVML",
+)
 
 
 @dataclass(frozen=True)
@@ -91,15 +106,22 @@ def run_one(job: Job, start: Atoms) -> Record:
     ------
     JobError
         If the model cannot be had or is another one.
+    MemoryError, RuntimeError
+        If the machine fails, not the structure: no memory left, or an accelerator's error.
     """
     atoms = start.copy()
     atoms.calc = _calculator(job)
     try:
         return _result(job, atoms)
-    except torch.cuda.OutOfMemoryError:  # a larger device may do it: a lost task, not a result
-        raise
     except (ValueError, RuntimeError) as error:
+        if _is_of_machine(error):  # another one, or this one later, may do it: a lost task, not a result
+            raise
         return {"error": str(error)}
+
+
+def _is_of_machine(error: Exception) -> bool:
+    """Whether memory or an accelerator failed, so that the same structure may pass elsewhere."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(words in str(error) for words in _OF_MACHINE)
 
 
 def run_chunk(job: Job, chunk: Mapping[str, Atoms], folder: str) -> dict[str, Record]:

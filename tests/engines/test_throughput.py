@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
 from ase.io import read, write
@@ -162,6 +163,38 @@ def test_a_structure_that_kills_its_workers_takes_no_others_with_it(job, tmp_pat
     assert [name for name, record in found.items() if "error" in record] == ["ethanol-2"]
     assert "lost 3 times, the last time with: worker lost" in found["ethanol-2"]["error"]
     assert len(run_all(job, structures(4), tmp_path, here)["ethanol-2"]["numbers"]) == 9, "a larger machine may do it"
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        lambda: torch.empty(10**15),  # PyTorch's own words
+        lambda: np.empty(10**16),
+        lambda: throw(torch.cuda.OutOfMemoryError("CUDA out of memory.")),
+        lambda: throw(RuntimeError("CUDA error: an illegal memory access was encountered")),
+    ],
+    ids=["processor", "numpy", "accelerator", "broken"],
+)
+def test_a_machine_that_fails_says_nothing_of_the_structure(job, tmp_path, monkeypatch, fail):
+    """Memory that runs out, or an accelerator's fault: tried again, here and in the next run, and not kept."""
+    real, failures = EquivariantCalculator.calculate, []
+
+    def calculate(self, atoms=None, *arguments, **options):
+        if len(atoms) == 3 and len(failures) < 4:
+            failures.append(1)
+            fail()
+        return real(self, atoms, *arguments, **options)
+
+    monkeypatch.setattr(EquivariantCalculator, "calculate", calculate)
+    many = structures(1) | {"part": structures(1)["ethanol-0"][:3]}
+    found = run_all(job, many, tmp_path, here, attempts=3)
+    assert "lost 3 times, the last time with" in found["part"]["error"]
+    assert "error" not in found["ethanol-0"]
+    assert "error" not in run_all(job, many, tmp_path, here)["part"], "the fourth failure is followed by a success"
+
+
+def throw(error):
+    raise error
 
 
 def test_what_is_wrong_for_all_ends_the_run(job, tmp_path):
