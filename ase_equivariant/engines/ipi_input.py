@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixAtoms
 from ase.io import write
 
 from ase_equivariant.io.atomic import atomic_path
@@ -105,6 +106,7 @@ def write_ipi(
         Made if absent.
     atoms : Atoms
         Start of all beads and replicas. What is not periodic gets a box, which i-PI needs and the model does not see.
+        Masses of isotopes and atoms held by ``FixAtoms`` are i-PI's too.
     model : str
         Name, or path of a model file.
 
@@ -116,12 +118,15 @@ def write_ipi(
     Raises
     ------
     ValueError
-        If there are no atoms, or they are periodic in some directions only with no cell vector in others, or LAMMPS
-        cannot take the cell as it is.
+        If there are no atoms, or they are periodic in some directions only with no cell vector in others, or have
+        constraints other than ``FixAtoms``, or LAMMPS cannot take the cell as it is.
     """
     if len(atoms) == 0:
         raise ValueError("there are no atoms: i-PI needs at least one")
+    fixed = _fixed_atoms(atoms)
     start = Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    if atoms.has("masses"):
+        start.set_masses(atoms.get_masses())  # a column, which i-PI's reader takes
     if start.cell.rank < 3:
         if start.pbc.any():
             raise ValueError("i-PI needs three lattice vectors: give one, long enough, to each open direction too")
@@ -136,7 +141,7 @@ def write_ipi(
         write(temporary, start, format="extxyz")
     found = Path(model)
     place = str(found.resolve()) if found.is_file() else model
-    texts = {"input.xml": _simulation(run, bool(start.pbc.all()))}
+    texts = {"input.xml": _simulation(run, bool(start.pbc.all()), fixed)}
     if run.transport == "lammps":
         with atomic_path(folder / "start.data") as temporary:
             write(temporary, start, format="lammps-data", masses=True)
@@ -154,6 +159,18 @@ def write_ipi(
         "inet": [f"{driver} -a localhost -p {run.port}"],
         "lammps": [divided],
     }[run.transport]
+
+
+def _fixed_atoms(atoms: Atoms) -> list[int]:
+    others = {type(constraint).__name__ for constraint in atoms.constraints if not isinstance(constraint, FixAtoms)}
+    if others:
+        raise ValueError(
+            f"i-PI cannot keep {', '.join(sorted(others))}: use FixAtoms, or remove them (atoms.set_constraint())"
+        )
+    fixed = sorted({int(k) for constraint in atoms.constraints for k in constraint.index})
+    if len(fixed) == len(atoms):
+        raise ValueError(f"all {len(atoms)} atoms are fixed: free some of them (atoms.set_constraint())")
+    return fixed
 
 
 def _pes(model: str, device: str, dtype: str | None) -> str:
@@ -186,9 +203,9 @@ run 1000000000    # until i-PI says that it is done, which LAMMPS reports as an 
 """
 
 
-def _simulation(run: IPIRun, periodic: bool) -> str:
+def _simulation(run: IPIRun, periodic: bool, fixed: list[int]) -> str:
     exchange = len(run.temperatures_K) > 1
-    systems = _replicas(run) if exchange else _system(run, f"{run.temperatures_K[0]:g}")
+    systems = _replicas(run, fixed) if exchange else _system(run, f"{run.temperatures_K[0]:g}", fixed)
     remd = f"  <smotion mode='remd'> <remd> <stride> {run.exchange_every} </stride> </remd> </smotion>\n"
     pressure = ", pressure_cv{gigapascal}" if periodic else ""
     properties = (
@@ -226,9 +243,9 @@ def _forcefield(run: IPIRun) -> str:
   </ffsocket>"""
 
 
-def _replicas(run: IPIRun) -> str:
+def _replicas(run: IPIRun, fixed: list[int]) -> str:
     instances = "".join(f"    <instance> [ {k}, {t:g} ] </instance>\n" for k, t in enumerate(run.temperatures_K))
-    system = _system(run, "KELVIN", " prefix='REPLICA'")
+    system = _system(run, "KELVIN", fixed, " prefix='REPLICA'")
     return f"""  <system_template>
     <labels> [ REPLICA, KELVIN ] </labels>
 {instances}    <template>
@@ -237,10 +254,12 @@ def _replicas(run: IPIRun) -> str:
 """
 
 
-def _system(run: IPIRun, temperature: str, attributes: str = "") -> str:
+def _system(run: IPIRun, temperature: str, fixed: list[int], attributes: str = "") -> str:
     tau = f"<tau units='femtosecond'> {run.thermostat_fs:g} </tau>"
     beads = f"<thermostat mode='pile_l'> {tau} <pile_lambda> 0.5 </pile_lambda> </thermostat>"
     single = f"<thermostat mode='langevin'> {tau} </thermostat>"
+    # With atoms in their places the centre of mass is free.
+    held = f"\n      <fixcom> False </fixcom> <fixatoms> [ {', '.join(map(str, fixed))} ] </fixatoms>" if fixed else ""
     return f"""  <system{attributes}>
     <initialize nbeads='{run.beads}'>
       <file mode='ase'> start.extxyz </file>
@@ -248,7 +267,7 @@ def _system(run: IPIRun, temperature: str, attributes: str = "") -> str:
     </initialize>
     <forces> <force forcefield='model'/> </forces>
     <ensemble> <temperature units='kelvin'> {temperature} </temperature> </ensemble>
-    <motion mode='dynamics'>
+    <motion mode='dynamics'>{held}
       <dynamics mode='nvt'>
         <timestep units='femtosecond'> {run.timestep_fs:g} </timestep>
         {beads if run.beads > 1 else single}

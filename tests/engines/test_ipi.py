@@ -1,5 +1,6 @@
 """The potential for i-PI, the input that the command writes, and runs where i-PI is installed."""
 
+import json
 import os
 import shutil
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
+from ase.constraints import FixAtoms, FixBondLength
 from ase.io import read
 from typer.testing import CliRunner
 
@@ -148,6 +150,45 @@ def wait_for_listener(run, server):
             return
         time.sleep(0.2)
     raise AssertionError("i-PI does not listen")
+
+
+def test_masses_and_fixed_atoms_are_in_the_files(tmp_path):
+    atoms = molecule("H2O")
+    atoms.set_masses([15.999, 2.014, 1.008])
+    for constraints in ([FixAtoms([0])], [FixAtoms([0]), FixAtoms([0, 2])]):
+        atoms.set_constraint(constraints)
+        write_ipi(tmp_path, atoms, IPIRun("water", temperatures_K=(300.0, 310.0)[: len(constraints)]), "water-tensors")
+        start = read(tmp_path / "start.extxyz")
+        np.testing.assert_allclose(start.get_masses(), [15.999, 2.014, 1.008])
+        motion = next(ElementTree.parse(tmp_path / "input.xml").getroot().iter("motion"))
+        assert motion.find("fixcom").text.strip() == "False"
+        assert json.loads(motion.find("fixatoms").text) == sorted(constraints[-1].index.tolist())
+    atoms.set_constraint([FixAtoms([0]), FixBondLength(0, 1)])
+    with pytest.raises(ValueError, match="i-PI cannot keep FixBondLengths: use FixAtoms"):
+        write_ipi(tmp_path, atoms, IPIRun("water"), "water-tensors")
+    atoms.set_constraint(FixAtoms([0, 1, 2]))
+    with pytest.raises(ValueError, match="all 3 atoms are fixed"):
+        write_ipi(tmp_path, atoms, IPIRun("water"), "water-tensors")
+    atoms.set_constraint()
+    write_ipi(tmp_path, atoms, IPIRun("water"), "water-tensors")
+    assert "<fix" not in (tmp_path / "input.xml").read_text()
+
+
+@needs_ipi
+def test_isotopes_and_fixed_atoms_run(tmp_path):
+    """i-PI's restart file has the masses, and atoms that are fixed do not move."""
+    atoms = molecule("CH3CH2OH")
+    masses = np.where(atoms.numbers == 1, 2.014, atoms.get_masses())
+    atoms.set_masses(masses)
+    atoms.set_constraint(FixAtoms([0, 5]))
+    simulate(tmp_path, atoms, IPIRun("ethanol", beads=2, time_ps=0.005, every=1))
+    restart = ElementTree.parse(tmp_path / "ethanol.restart").getroot()
+    np.testing.assert_allclose(json.loads(next(restart.iter("m")).text), masses * 1822.8885, rtol=1e-6)
+    for k in range(2):
+        frames = read(tmp_path / f"ethanol.beads_{k}.extxyz", ":")
+        moved = np.linalg.norm(frames[-1].positions - atoms.positions, axis=1)
+        np.testing.assert_allclose(moved[[0, 5]], 0.0, atol=1e-5)
+        assert np.delete(moved, [0, 5]).min() > 1e-4
 
 
 @needs_ipi
