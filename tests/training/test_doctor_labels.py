@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 from ase.units import Hartree
 from doctor_data import crystals, findings, molecules, moved, scaled, the_finding
 from scipy.spatial.transform import Rotation
@@ -132,6 +133,53 @@ def test_copies_with_other_labels():
 def test_a_stretched_dimer_is_no_copy_of_a_longer_one():
     pairs = [Frame(Atoms("Ar2", positions=[[0, 0, 0], [0, 0, d]]), 0.0) for d in (6.5, 7.0, 7.5)]
     assert not [f for f in findings(pairs) if f[0] == "duplicates"]
+
+
+def polytypes(strain):
+    """Close packings of two atoms, whose twelve nearest neighbours are as near."""
+    fcc = bulk("Cu", "fcc", a=3.6 * strain, orthorhombic=True)
+    hcp = bulk("Cu", "hcp", a=3.6 * strain / np.sqrt(2))
+    return [Frame(fcc, -7.4 + strain, np.zeros((2, 3))), Frame(hcp, -7.3 + strain, np.zeros((2, 3)))]
+
+
+def divacancies():
+    """Two vacancies at the first to fifth neighbours' distance, by which no atom's eight nearest neighbours change."""
+    frames = []
+    whole = bulk("Cu", a=3.6, cubic=True) * 3
+    order = np.argsort(whole.get_distances(0, range(len(whole)), mic=True))
+    for k, other in enumerate(order[[1, 13, 19, 43, 55]]):
+        atoms = whole.copy()
+        del atoms[[0, other]]
+        frames.append(Frame(atoms, -300.0 + k, np.zeros((len(atoms), 3))))
+    return frames
+
+
+def duplicates(frames):
+    """Of ideal crystals too, which are only noted."""
+    return [f.frames for f in examine(frames).findings if f.check == "duplicates"]
+
+
+@pytest.mark.parametrize("frames", [[f for s in (0.98, 1.0, 1.02) for f in polytypes(s)], divacancies()])
+def test_other_crystals_are_no_copies(frames):
+    assert duplicates(frames) == []
+    assert not [f for f in findings(frames[:1], frames[1:]) if f[0] == "overlap"]
+    order = np.random.default_rng(0).permutation(len(frames[1].atoms))
+    turned = frames[1].atoms[order]
+    turned.set_cell(turned.cell.array @ ROTATION, scale_atoms=True)
+    turned.positions += [0.3, 5.0, -2.0]
+    turned.wrap()
+    again = replace(frames[1], atoms=turned)
+    assert duplicates([*frames, again]) == [(len(frames),)]
+    assert [f[3] for f in findings(frames, [again]) if f[0] == "overlap"] == [(0,)]
+
+
+def test_a_distance_at_the_edge_is_in_no_list_of_a_copy():
+    """Six Å, where neighbours end, to rounding."""
+    frames = [
+        Frame(Atoms("Ar", cell=[d, 5.0, 5.5], pbc=True) * (1, 1, 2), -0.1, np.zeros((2, 3)))
+        for d in (6 - 1e-7, 6 + 1e-7)
+    ]
+    assert duplicates(frames) == [(1,)]
 
 
 def test_energy_that_stands_out():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import numpy as np
 
 from ase_equivariant.training.doctor.dataset import Dataset, composition_of
 from ase_equivariant.training.doctor.finding import Finding, Severity, count
+from ase_equivariant.training.doctor.geometry import REACH, all_distances
 from ase_equivariant.training.doctor.likeness import SAME, nearest, same_pairs
 from ase_equivariant.training.frames import Frame
 
@@ -15,6 +17,7 @@ _SAME_ENERGY = 1e-3  # eV/atom
 _SAME_FORCE = 0.05  # eV/Å
 # A test frame is near if a training frame is this part of the usual distance of two frames away.
 _NEAR, _NEAR_SHARE = 0.1, 0.05
+_REMEMBERED = 512  # frames whose distances are kept at a time
 
 
 def check_duplicates(data: Dataset) -> list[Finding]:
@@ -22,12 +25,16 @@ def check_duplicates(data: Dataset) -> list[Finding]:
     same: set[int] = set()
     differ: set[int] = set()
     exact = 0
+    distances = _distances_of(data)
     for group in data.group(composition_of):
         if len(group) < 2 or len(data.frames[group[0]].atoms) < 2:
             continue
         for i, j in same_pairs(data.fingerprints(group)):
             a, b = data.frames[group[i]], data.frames[group[j]]
-            if not _is_copy(a, b):
+            if group[i] in same and group[j] in same:  # both are known for copies of an earlier one
+                exact += _is_unmoved(a, b)
+                continue
+            if not (_agree(distances(group[i]), distances(group[j])) and _is_copy(a, b)):
                 continue
             same.add(group[j])
             exact += _is_unmoved(a, b)
@@ -52,13 +59,17 @@ def check_overlap(train: Dataset, test: Dataset) -> list[Finding]:
     copies: set[int] = set()
     ratios: list[np.ndarray] = []
     distances: list[np.ndarray] = []
+    of_test, of_train = _distances_of(test), _distances_of(train)
     known = {key: group for group in train.group(composition_of) for key in [composition_of(train.frames[group[0]])]}
     for group in test.group(composition_of):
         own = known.get(composition_of(test.frames[group[0]]))
         if own is None or len(test.frames[group[0]].atoms) < 2:
             continue
         a, b = test.fingerprints(group), train.fingerprints(own)
-        found = {group[i] for i, j in same_pairs(a, b) if _is_copy(test.frames[group[i]], train.frames[own[j]])}
+        found: set[int] = set()
+        for i, j in ((group[i], own[j]) for i, j in same_pairs(a, b)):
+            if i not in found and _agree(of_test(i), of_train(j)) and _is_copy(test.frames[i], train.frames[j]):
+                found.add(i)
         copies |= found
         others = [row for row, k in enumerate(group) if k not in found]
         if not others:
@@ -105,8 +116,21 @@ def _nearness(ratios: np.ndarray, distances: np.ndarray) -> Finding:
                    cure, part="test")  # fmt: skip
 
 
+def _distances_of(data: Dataset) -> Callable[[int], np.ndarray]:
+    """All distances of a frame by its place; a structure that comes many times is looked at once."""
+    return lru_cache(_REMEMBERED)(lambda place: all_distances(data.frames[place].atoms))
+
+
+def _agree(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether all distances agree, not only the eight of fingerprints, which are one for fcc and hcp crystals."""
+    common = min(a.shape[-1], b.shape[-1])
+    # A distance at the edge may be in one list only; what is missing in the other is beyond.
+    rest = (REACH - array[..., common:].min(initial=REACH) for array in (a, b))
+    return max(np.abs(a[..., :common] - b[..., :common]).max(initial=0.0), *rest) < 2 * SAME
+
+
 def _is_copy(a: Frame, b: Frame) -> bool:
-    """Fingerprints agree already; what they do not see is compared here: far pairs, and the cell."""
+    """Distances of neighbours agree already; what they do not see is compared here: far pairs, and the cell."""
     if a.atoms.pbc.any():
         if not a.atoms.pbc.all():
             return True

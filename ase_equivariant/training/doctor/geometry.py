@@ -60,14 +60,7 @@ def geometry_of(atoms: Atoms) -> Geometry:
     n, numbers = len(atoms), atoms.numbers
     species, kind = np.unique(numbers, return_inverse=True)
 
-    environment = centre * len(species) + kind[other]
-    order = np.lexsort((distances, environment))
-    environment, sorted_distances = environment[order], distances[order]
-    rank = np.arange(len(order)) - np.searchsorted(environment, np.arange(n * len(species)))[environment]
-    ranked = np.full((n * len(species), _RANKS), REACH)
-    near = rank < _RANKS
-    ranked[environment[near], rank[near]] = sorted_distances[near]
-    ranked = ranked.reshape(n, -1)
+    ranked = _ranked(centre, kind[other], distances, (n, len(species)), _RANKS).reshape(n, -1)
     fingerprint = [np.sort(ranked[kind == k], axis=0).ravel() for k in range(len(species))]
 
     units = vectors / np.maximum(distances, 1e-12)[:, None]
@@ -91,3 +84,28 @@ def geometry_of(atoms: Atoms) -> Geometry:
         and all(np.ptp(ranked[kind == k], axis=0).max() < 0.01 for k in range(len(species))),
         fingerprint=np.concatenate(fingerprint),
     )
+
+
+def all_distances(atoms: Atoms) -> np.ndarray:
+    """(N, S, K) what the fingerprint is, of all neighbours within ``REACH``, K at most: rows by element of the atom."""
+    (centre, other), vectors, _ = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, REACH)
+    distances = np.sqrt(np.einsum("ex,ex->e", vectors, vectors))
+    species, kind = np.unique(atoms.numbers, return_inverse=True)
+    ranked = _ranked(centre, kind[other], distances, (len(atoms), len(species)))
+    return np.concatenate([np.sort(ranked[kind == k], axis=0) for k in range(len(species))])
+
+
+def _ranked(
+    centre: np.ndarray, kind: np.ndarray, distances: np.ndarray, shape: tuple[int, int], ranks: int | None = None
+) -> np.ndarray:
+    """(N, S, ranks) distances by atom and element of the neighbour, ascending, ``REACH`` where there are no more."""
+    environment = centre * shape[1] + kind
+    order = np.lexsort((distances, environment))
+    environment, distances = environment[order], distances[order]
+    rank = np.arange(len(order)) - np.searchsorted(environment, np.arange(shape[0] * shape[1]))[environment]
+    if ranks is None:
+        ranks = int(rank.max(initial=-1)) + 1
+    ranked = np.full((shape[0] * shape[1], ranks), REACH)
+    near = rank < ranks
+    ranked[environment[near], rank[near]] = distances[near]
+    return ranked.reshape(*shape, ranks)
