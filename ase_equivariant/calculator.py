@@ -122,7 +122,8 @@ class EquivariantCalculator(Calculator):
         self.dispersion = None if dispersion is None else make_d3(dispersion, theory)
         self._readouts = {readout.key for readout in potential.config.readouts}
         derived = {"born_effective_charges"} if "dipole" in self._readouts else set()
-        self.implemented_properties = [*type(self).implemented_properties, *sorted(self._readouts | derived)]
+        own = [name for name in type(self).implemented_properties if self.dispersion is None or name != "stresses"]
+        self.implemented_properties = [*own, *sorted(self._readouts | derived)]
         self.prediction: Prediction | None = None
         super().__init__()
         self.parameters.update(

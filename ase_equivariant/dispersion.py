@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
-from ase.geometry import complete_cell
 from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import Bohr, Hartree
 
@@ -18,6 +17,7 @@ _MAX_NUMBER = 103  # D3's reference coordination numbers end at Lr; the library 
 # Bohr. Ends of the library's sums; it ends them abruptly, so that the energy of a crystal jumps when neighbours cross
 # the end, and its derivative is not the stress. Here the last Bohr is switched off smoothly: about 1e-5 eV/atom.
 _CUTOFFS = {"disp2": 60.0, "disp3": 40.0, "cn": 40.0, "width2": 1.0, "width3": 1.0}
+_MARGIN = 0.5  # Å from the outermost atoms of slabs and wires to the ends of the box that the library is given
 # As people write it: PBE-D3, PBE+D3BJ, B3LYP_D3(0), B97D3, DFT-D, ωB97X-D, ωB97M-V, B97-3c, PBE+vdW-TS … Too much found
 # is a message with a cure, too little is dispersion twice.
 _INCLUDES_DISPERSION = re.compile(
@@ -126,13 +126,19 @@ class D3:
         if len(atoms) == 0:
             return np.zeros(0), np.zeros((0, 3)), np.zeros((3, 3))
         library = _library()
-        lattice, periodic = None, None
+        positions, lattice, periodic = atoms.positions, None, None
         if atoms.pbc.any():
-            lattice, periodic = complete_cell(atoms.cell) / Bohr, atoms.pbc
-        model = library.DispersionModel(atoms.numbers, atoms.positions / Bohr, lattice, periodic)
-        model.set_realspace_cutoff(**_CUTOFFS)
+            positions, cell, periodic = _boxed(atoms)
+            lattice = cell / Bohr
         damping = self._damping(library)
-        found, pairs = model.get_dispersion(damping, grad=True), model.get_pairwise_dispersion(damping)
+        try:
+            model = library.DispersionModel(atoms.numbers, positions / Bohr, lattice, periodic)
+            model.set_realspace_cutoff(**_CUTOFFS)
+            found, pairs = model.get_dispersion(damping, grad=True), model.get_pairwise_dispersion(damping)
+        except RuntimeError as error:
+            raise DispersionError(
+                f"D3 cannot be computed for {atoms.symbols}: {' '.join(str(error).split())}"
+            ) from None
         pairwise = pairs["additive pairwise energy"] + pairs["non-additive pairwise energy"]
         virial = 0.5 * (found["virial"] + found["virial"].T) * Hartree
         return pairwise.sum(axis=1) * Hartree, -found["gradient"] * (Hartree / Bohr), virial
@@ -166,6 +172,24 @@ def make_d3(dispersion: str | dict[str, Any] | D3Settings, level_of_theory: str 
             f"dispersion {dispersion!r} is not known: choose 'd3' or settings such as {{'functional': 'PBE'}}"
         )
     return D3(D3Settings(functional=functional_of(level_of_theory or "not stated")))
+
+
+def _boxed(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions (N, 3) and cell (3, 3) in Å, and pbc (3,), by which the library sees slabs and wires as they are.
+
+    It folds atoms into the cell along directions that are not periodic as well, so that those cell vectors, which
+    should mean nothing, may be zero, parallel to others or too short, decide; and it misses images where a direction
+    that is not periodic comes before one that is. Here the periodic vectors come first, the others are normal to them
+    and longer than the structure, and the atoms lie between their ends.
+    """
+    positions, lattice = atoms.positions.copy(), atoms.cell.array[atoms.pbc]
+    if len(lattice) == 3:
+        return positions, lattice, atoms.pbc
+    normals = np.linalg.svd(lattice)[2][len(lattice) :]
+    heights = positions @ normals.T
+    positions += (_MARGIN - heights.min(axis=0)) @ normals
+    others = (np.ptp(heights, axis=0) + 2 * _MARGIN)[:, None] * normals
+    return positions, np.concatenate([lattice, others]), np.arange(3) < len(lattice)
 
 
 def _library() -> Any:

@@ -1,13 +1,19 @@
 """DFT-D3 on top of a model: consistent energy, forces and stress, equal to the library's own calculator."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import bulk, graphene, molecule
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.stress import full_3x3_to_voigt_6_stress
+from ase.units import Bohr, Hartree
 
 from ase_equivariant import EquivariantCalculator
 from ase_equivariant.dispersion import D3, D3Settings, DispersionError, functional_of, make_d3
 from ase_equivariant.testing import assert_derivatives
+from ase_equivariant.testing.differences import VOIGT, difference_quotient, strained
 
 pytest.importorskip("dftd3", reason="the package dftd3 is not installed")
 
@@ -55,6 +61,112 @@ def test_everything_is_consistent(small_potential):
     assert atoms.calc.todict()["dispersion"] == {"functional": "PBE", "damping": "bj", "three_body": False}
     atoms.calc = EquivariantCalculator(small_potential)
     assert energy < atoms.get_potential_energy()  # dispersion attracts
+
+
+def bilayer(height=3.35):
+    """A rattled bilayer of graphene, 12 Å of vacuum on either side."""
+    layer = graphene(size=(2, 1, 1), vacuum=12.0)
+    atoms = layer + layer
+    atoms.positions[len(layer) :, 2] += height
+    atoms.rattle(0.1, seed=3)
+    atoms.pbc = [True, True, False]
+    atoms.center(vacuum=12.0, axis=2)
+    return atoms
+
+
+def wire():
+    """A rattled chain of silicon atoms along x, 12 Å of vacuum around it."""
+    atoms = Atoms("Si4", positions=[[0, 0, 0], [1.9, 1.3, 0], [3.8, 0, 0.2], [5.7, 1.3, 0.1]], cell=[7.6, 0, 0])
+    atoms.rattle(0.1, seed=4)
+    atoms.center(vacuum=12.0, axis=(1, 2))
+    atoms.pbc = [True, False, False]
+    return atoms
+
+
+def turned(atoms):
+    """The periodic direction last: pbc F T T, or F F T."""
+    return Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell.array[::-1], pbc=atoms.pbc[::-1])
+
+
+def swapped(atoms):
+    """The second and the third cell vector: pbc T F T."""
+    return Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell.array[[0, 2, 1]], pbc=atoms.pbc[[0, 2, 1]])
+
+
+def with_cell(atoms, axis, vector):
+    result = atoms.copy()
+    result.cell[axis] = vector
+    return result
+
+
+def through_the_wall(atoms, axis):
+    result = atoms.copy()
+    result.positions[:, axis] -= 14.0
+    return result
+
+
+MEANINGLESS = {
+    "no c": lambda: (with_cell(bilayer(), 2, [0, 0, 0]), bilayer()),
+    "short c": lambda: (with_cell(bilayer(), 2, [0, 0, 3.35]), bilayer()),
+    "tilted c": lambda: (with_cell(bilayer(), 2, [30.0, 0, 5.0]), bilayer()),
+    "c along b": lambda: (with_cell(bilayer(), 2, bilayer().cell[1]), bilayer()),
+    "left-handed": lambda: (with_cell(bilayer(), 2, [0, 0, -3.0]), bilayer()),
+    "half through c": lambda: (through_the_wall(bilayer(), 2), bilayer()),
+    "periodic axes last": lambda: (with_cell(turned(bilayer()), 0, [0, 0, 0]), bilayer()),
+    "periodic axes first and last": lambda: (swapped(bilayer()), bilayer()),
+    "wire": lambda: (with_cell(with_cell(wire(), 1, [0, 0, 0]), 2, [0, 0, 0]), wire()),
+    "wire, tilted b and c": lambda: (with_cell(with_cell(wire(), 1, [9, 1, 0]), 2, [9, 1, 1]), wire()),
+    "wire, half through b": lambda: (through_the_wall(wire(), 1), wire()),
+    "wire along the last axis": lambda: (with_cell(turned(wire()), 0, [0, 0, 0]), wire()),
+}
+
+
+@pytest.mark.parametrize("case", MEANINGLESS)
+def test_cell_vectors_that_are_not_periodic_mean_nothing(case, check):
+    """Energy, forces and virial are those of the same structure with much vacuum, which the library treats rightly."""
+    found, wanted = (D3(D3Settings(functional="PBE"))._evaluate(atoms) for atoms in MEANINGLESS[case]())
+    for value, expected in zip(found, wanted, strict=True):
+        check("D3 of slabs and wires (eV, Å)", np.abs(value - expected).max(), 1e-10)
+
+
+@pytest.mark.parametrize("case", [bilayer, wire, silicon])
+def test_vacuum_references_are_the_librarys(case, check):
+    """The same as periodic everywhere with so much vacuum that images are beyond the cutoff."""
+    from dftd3.interface import DispersionModel, RationalDampingParam
+
+    atoms = case()
+    (energies, _, _), far = D3(D3Settings(functional="PBE"))._evaluate(atoms), atoms.copy()
+    for axis in np.flatnonzero(~atoms.pbc):
+        far.cell[axis, axis] = 70.0
+    model = DispersionModel(far.numbers, far.positions / Bohr, far.cell.array / Bohr, np.ones(3, dtype=bool))
+    model.set_realspace_cutoff(60.0, 40.0, 40.0, width2=1.0, width3=1.0)
+    found = model.get_dispersion(RationalDampingParam(method="PBE", atm=False), grad=False)["energy"] * Hartree
+    check("D3 of slabs and wires = with vacuum", abs(energies.sum() - found), 1e-10)
+
+
+@pytest.mark.parametrize("case", [bilayer, wire])
+def test_virial_of_slabs_and_wires(case, check):
+    """All six components: dE/dε of atoms and cell strained together, in the periodic plane and across it."""
+    d3, atoms = D3(D3Settings(functional="PBE")), case()
+    virial = full_3x3_to_voigt_6_stress(d3._evaluate(atoms)[2])
+    for k, (a, b) in enumerate(VOIGT):
+        slope = difference_quotient(lambda x: d3._evaluate(x)[0].sum(), partial(strained, atoms, a, b), 2e-3)
+        check("D3 virial of slabs and wires", abs(slope - virial[k]) / np.abs(virial).max(), 2e-3)
+
+
+def test_what_the_library_refuses_is_one_line():
+    atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 0]])
+    with pytest.raises(DispersionError, match=r"D3 cannot be computed for H2: .*[Tt]oo close"):
+        D3(D3Settings(functional="PBE"))._evaluate(atoms)
+
+
+def test_stresses_of_atoms_are_not_promised(small_potential):
+    assert "stresses" in EquivariantCalculator(small_potential).implemented_properties
+    calculator = EquivariantCalculator(small_potential, dispersion=PBE)
+    assert "stresses" not in calculator.implemented_properties
+    assert "stresses" in EquivariantCalculator.implemented_properties
+    with pytest.raises(PropertyNotImplementedError):
+        calculator.get_property("stresses", silicon())
 
 
 def test_the_functional_is_that_of_the_training_data():
