@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -57,7 +58,8 @@ def assert_equivariant(
     Raises
     ------
     AssertionError
-        If it is larger than ``tolerance``; names the operation and the irrep that turns wrongly.
+        If it is larger than ``tolerance`` or not finite; names the operation and the irrep that turns wrongly. If a
+        result has no rows, another number of them than the first, or another number of components than irreps_out.
     """
     irreps_in, irreps_out = Irreps(irreps_in), Irreps(irreps_out)
     generator = torch.Generator().manual_seed(seed)
@@ -66,18 +68,25 @@ def assert_equivariant(
     features = torch.randn(num_rows, irreps_in.dim, generator=generator, dtype=torch.float64)
     places = None if positions is None else positions.to(torch.float64)
     expected = ask(features, places)
+    if not len(expected):
+        raise AssertionError("the result has no rows, so that nothing can be compared")
     scale = _largest(expected) or 1.0
     worst, culprit = 0.0, ""
     for rotation in (random_rotation(generator) for _ in range(num_rotations)):
         for sign in (1, -1) if inversion else (1,):
             matrix = sign * rotation
             result = ask(turn_features(features, irreps_in, matrix), None if places is None else places @ matrix.T)
+            if result.shape != expected.shape:
+                raise AssertionError(f"a result has {len(result)} rows, the first one had {len(expected)}")
             difference = (result - turn_features(expected, irreps_out, matrix)) / scale
             for block in blocks(irreps_out):
                 violation = _largest(difference[:, block.slice])
-                if not violation <= worst:
-                    worst, culprit = violation, f"{block.irrep} under a rotation{' with inversion' if sign < 0 else ''}"
-    if not worst <= tolerance:
+                name = f"{block.irrep} under a rotation{' with inversion' if sign < 0 else ''}"
+                if not math.isfinite(violation):
+                    raise AssertionError(f"not equivariant: {name} is wrong by {violation}, as a result is not finite")
+                if violation > worst:
+                    worst, culprit = violation, name
+    if worst > tolerance:
         raise AssertionError(f"not equivariant: {culprit} is wrong by {worst:.2e} relative, allowed is {tolerance:.0e}")
     return worst
 
@@ -90,6 +99,8 @@ def _in_float64(
     def ask(features: Tensor, positions: Tensor | None) -> Tensor:
         given = (to_e3nn_layout(features, irreps_in) if e3nn_layout else features).to(dtype)
         result = (fn(given) if positions is None else fn(given, positions.to(dtype))).to(torch.float64)
+        if result.ndim != 2:
+            raise AssertionError(f"the result should be rows of components, it has the shape {tuple(result.shape)}")
         if result.shape[-1] != irreps_out.dim:
             raise AssertionError(f"the result has {result.shape[-1]} components, {irreps_out} has {irreps_out.dim}")
         return from_e3nn_layout(result, irreps_out) if e3nn_layout else result

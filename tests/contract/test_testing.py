@@ -66,6 +66,24 @@ def test_wrong_size_is_found():
         assert_equivariant(lambda x: x, "1o", "2x1o")
 
 
+@pytest.mark.parametrize("spoilt", range(1, 7))
+def test_one_evaluation_that_is_not_finite_is_found(spoilt):
+    """Also if finite violations, of rounding, follow: NaN is larger than nothing."""
+    calls = iter(range(7))
+    with pytest.raises(AssertionError, match=r"1o under a rotation.* is wrong by nan, as a result is not finite"):
+        assert_equivariant(lambda x: x * (torch.nan if next(calls) == spoilt else 1.0), "1o", "1o")
+
+
+def test_another_number_of_rows_is_found():
+    calls = iter([8, 8, 1, 8, 8, 8, 8])
+    with pytest.raises(AssertionError, match="a result has 1 rows, the first one had 8"):
+        assert_equivariant(lambda x: 0 * x[: next(calls)], "1o", "1o")
+    with pytest.raises(AssertionError, match="the result has no rows"):
+        assert_equivariant(lambda x: x[:0], "1o", "1o")
+    with pytest.raises(AssertionError, match=r"should be rows of components, it has the shape \(3,\)"):
+        assert_equivariant(lambda x: x[0], "1o", "1o")
+
+
 class Wrong(LennardJones):
     """Lennard-Jones with one wrong derivative."""
 
