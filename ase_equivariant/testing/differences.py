@@ -80,6 +80,13 @@ def moved(atoms: Atoms, atom: int, axis: int, distance: float) -> Atoms:
     return result
 
 
+def moved_along(atoms: Atoms, directions: Floats, distance: float) -> Atoms:
+    """A copy with all atoms moved by ``distance`` (Å) times ``directions`` (N, 3)."""
+    result = _free(atoms)
+    result.positions += distance * directions
+    return result
+
+
 def strained(atoms: Atoms, a: int, b: int, strain: float) -> Atoms:
     """Atoms and cell under ε_ab = ε_ba = strain (half of it if a ≠ b), so that dE/dstrain = V σ_ab."""
     deformation = np.eye(3)

@@ -30,6 +30,16 @@ def stress_times(factor):
     return spoilt(change)
 
 
+def all_forces_zero_but(num_kept):
+    """Those kept are the largest."""
+
+    def change(results):
+        order = np.argsort(np.abs(results["forces"]).max(axis=1))
+        results["forces"][order[: len(order) - num_kept]] = 0.0
+
+    return spoilt(change)
+
+
 def reordered(results):
     if "stress" in results:
         results["stress"] = results["stress"][[0, 1, 2, 5, 4, 3]]
@@ -199,6 +209,8 @@ FAULTS = {
     "energies of another zero": (spoilt(lambda r: r.update(energies=r["energies"] + 1.0)), "atomic_energies"),
     "forces are gradients": (spoilt(lambda r: r.update(forces=-r["forces"])), "forces"),
     "forces in kcal/mol/Å": (spoilt(lambda r: r.update(forces=23.0605 * r["forces"])), "forces"),
+    "all forces but two zero": (all_forces_zero_but(2), "forces"),
+    "the smallest force zero": (all_forces_zero_but(3), "forces"),
     "stress of the wrong sign": (stress_times(-1.0), "stress_sign"),
     "stress in the wrong order": (spoilt(reordered), "stress_order"),
     "stress in GPa": (stress_times(160.2177), "stress_unit"),

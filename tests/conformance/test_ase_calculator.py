@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
@@ -76,6 +78,29 @@ def test_a_fault_is_found_by_its_check_only(fault):
 def test_messages_name_the_fault(fault, words):
     calculator, check = FAULTS[fault]
     assert words in run_check(check, Subject(calculator)).message
+
+
+def test_a_small_force_among_large_ones():
+    """It is said to be zero: less than what single components are compared to, which the others' size decides."""
+    spoil = False
+
+    class Forgets(LennardJones):
+        def calculate(self, *args, **kwargs):
+            super().calculate(*args, **kwargs)
+            forces = self.results["forces"]
+            self.ratio = np.abs(forces[2]).max() / np.abs(forces).max()
+            if spoil:
+                forces[2] = 0.0
+
+    subject = Subject(lambda: Forgets(rc=8.0), Atoms("Cu3", positions=[[0, 0, 0], [0.95, 0.2, 0], [0.3, 1.6, 0.3]]))
+    used = subject.atoms()
+    used.get_forces()
+    assert 0.005 < used.calc.ratio < 0.02
+    assert run_check("forces", subject).state == "passed"
+    spoil = True
+    outcome = run_check("forces", subject)
+    assert outcome.state == "failed"
+    assert "as all atoms move along a random direction their work is" in outcome.message
 
 
 def test_several_faults_are_listed():

@@ -8,14 +8,17 @@ from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
-from ase import units
+from ase import Atoms, units
 from numpy.typing import NDArray
 
 from ase_equivariant.testing.conformance.subject import NotOffered, Subject, has_volume
-from ase_equivariant.testing.differences import VOIGT, VOIGT_NAMES, difference_quotient, moved, strained
+from ase_equivariant.testing.differences import VOIGT, VOIGT_NAMES, difference_quotient, moved, moved_along, strained
 
 _STEP = 0.01  # Å
 _STRAIN_STEP = 0.004
+_DIRECTION_STEP = 0.005  # Å, as neighbours move against each other
+_NUM_DIRECTIONS = 2
+_SMALL = 0.1  # of the largest force: atoms with less move farthest
 _TOLERANCE = 0.02  # of the largest component: for float32 and plain cutoffs, still far below any wrong unit
 _FORCE_UNITS = {
     "kcal/mol/Å": units.mol / units.kcal,
@@ -37,18 +40,21 @@ class Relation(NamedTuple):
 
 
 def check_forces(subject: Subject) -> None:
-    """Forces are −dE/dr, in eV/Å."""
+    """Forces are −dE/dr, in eV/Å: on two atoms by component, on all together along random directions."""
     if "forces" not in subject.offered:
         raise NotOffered("no forces")
     atoms = subject.plain()
     forces = subject.ask("forces", atoms)
-    chosen = np.argsort(-np.abs(forces).max(axis=1))[:2]
+    largest = int(np.abs(forces).max(axis=1).argmax())
+    others = np.delete(np.arange(len(atoms)), largest)
+    chosen = [largest, *np.random.default_rng(3).permutation(others)[:1]]
     found = forces[chosen].ravel()
     energy = partial(_energy, subject)
     expected = -np.array(
         [difference_quotient(energy, partial(moved, atoms, i, k), _STEP, 2) for i in chosen for k in range(3)]
     )
     if _fits(found, expected):
+        _compare_along_directions(subject, atoms, forces, chosen)
         return
     relation = _explain(found, expected, [tuple(range(len(found)))], _fits)
     hint = "" if relation is None else _name_factor(relation.factor, _FORCE_UNITS)
@@ -57,6 +63,32 @@ def check_forces(subject: Subject) -> None:
         f"forces should be −d({subject.consistent_energy})/dr in eV/Å: on atom {chosen[k // 3]} along {'xyz'[k % 3]} "
         f"expected {expected[k]:.6g}, found {found[k]:.6g}{hint}; MD would not conserve energy, relaxation not converge"
     )
+
+
+def _compare_along_directions(subject: Subject, atoms: Atoms, forces: NDArray[np.float64], known: list[int]) -> None:
+    """Σ F·d should be −dE along displacements d of all atoms.
+
+    The smaller the force that is told, the farther an atom moves (the largest a tenth), so that all do about the same
+    work and a small force that is wrong is not lost among large ones. Allowed is as much as for single atoms, of the
+    root of the sum of squares, and what an energy in float32 leaves open.
+    """
+    sizes, rng = np.linalg.norm(forces, axis=1), np.random.default_rng(4)
+    reach = 1.0 / np.maximum(sizes / max(float(sizes.max()), 1e-300), _SMALL)
+    reach /= reach.max()
+    rounding = float(np.spacing(np.float32(abs(_energy(subject, atoms))))) / _DIRECTION_STEP
+    allowed = _TOLERANCE * float(np.linalg.norm(sizes * reach)) + rounding + 1e-6
+    for _ in range(_NUM_DIRECTIONS):
+        random = rng.normal(size=forces.shape)
+        direction = random * (reach / np.linalg.norm(random, axis=1))[:, None]
+        along = partial(moved_along, atoms, direction)
+        expected = -difference_quotient(partial(_energy, subject), along, _DIRECTION_STEP, 2)
+        found = float((forces * direction).sum())
+        if not abs(found - expected) <= allowed:
+            raise AssertionError(
+                f"forces should be −d({subject.consistent_energy})/dr in eV/Å on every atom: on atoms "
+                f"{' and '.join(str(i) for i in known)} they are, yet as all atoms move along a random direction their "
+                f"work is {found:.6g}, expected {expected:.6g}; others are wrong, MD would not conserve energy"
+            )
 
 
 def check_stress_is_derivative(subject: Subject) -> None:
@@ -114,8 +146,8 @@ def check_stress_unit(subject: Subject) -> None:
         )
 
 
-def _energy(subject: Subject, atoms: object) -> float:
-    return float(subject.ask(subject.consistent_energy, atoms).item())  # type: ignore[arg-type]
+def _energy(subject: Subject, atoms: Atoms) -> float:
+    return float(subject.ask(subject.consistent_energy, atoms).item())
 
 
 def _stresses(subject: Subject) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
