@@ -24,8 +24,8 @@ def spoilt(change):
 
 def stress_times(factor):
     def change(results):
-        if "stress" in results:
-            results["stress"] = results["stress"] * factor
+        for name in {"stress", "stresses"} & {*results}:
+            results[name] = results[name] * factor
 
     return spoilt(change)
 
@@ -41,8 +41,8 @@ def all_forces_zero_but(num_kept):
 
 
 def reordered(results):
-    if "stress" in results:
-        results["stress"] = results["stress"][[0, 1, 2, 5, 4, 3]]
+    for name in {"stress", "stresses"} & {*results}:
+        results[name] = results[name][..., [0, 1, 2, 5, 4, 3]]
 
 
 def blind_to(kind):
@@ -207,6 +207,7 @@ FAULTS = {
     "forces are lists": (spoilt(lambda r: r.update(energies=list(r["energies"]))), "arrays"),
     "stress is a matrix": (spoilt(lambda r: r.update(stresses=np.zeros((4, 3, 3)))), "arrays"),
     "energies of another zero": (spoilt(lambda r: r.update(energies=r["energies"] + 1.0)), "atomic_energies"),
+    "stresses of nothing": (spoilt(lambda r: r.update(stresses=np.full((4, 6), 42.0))), "atomic_stresses"),
     "forces are gradients": (spoilt(lambda r: r.update(forces=-r["forces"])), "forces"),
     "forces in kcal/mol/Å": (spoilt(lambda r: r.update(forces=23.0605 * r["forces"])), "forces"),
     "all forces but two zero": (all_forces_zero_but(2), "forces"),

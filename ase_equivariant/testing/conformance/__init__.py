@@ -1,7 +1,7 @@
 """What ASE and its users expect of a calculator, as checks for any calculator. Needs ASE and numpy only.
 
-Each check is a function of a :class:`Subject` that raises AssertionError with one message (what was expected, what was
-found, why it matters) or :class:`NotOffered` if the calculator lacks what the check is about.
+Each check is a function of a :class:`Subject` that raises ConformanceError, an AssertionError, with one message (what
+was expected, what was found, why it matters) or :class:`NotOffered` if the calculator lacks what the check is about.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ase import Atoms
 
 from ase_equivariant.testing.conformance import cells, changes, copies, gradients, values
-from ase_equivariant.testing.conformance.subject import NotOffered, Subject
+from ase_equivariant.testing.conformance.subject import ConformanceError, NotOffered, Subject
 
 __all__ = ["CHECKS", "NotOffered", "Outcome", "Subject", "assert_ase_calculator", "run_check"]
 
@@ -40,10 +40,13 @@ class Outcome(NamedTuple):
 
 
 def run_check(name: str, subject: Subject) -> Outcome:
-    """Run a check. What the calculator raises is a failure, except NotImplementedError: that is a refusal."""
+    """Run a check. What the calculator raises is a failure.
+
+    Except NotImplementedError, and ASE's CalculatorSetupError of a new calculator for a changed structure: a refusal.
+    """
     try:
         CHECKS[name](subject)
-    except AssertionError as error:
+    except ConformanceError as error:
         return Outcome(name, "failed", str(error))
     except (NotOffered, NotImplementedError) as reason:
         return Outcome(name, "not offered", str(reason))

@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from ase_equivariant.testing.conformance.subject import NotOffered, Subject, differences
+from ase_equivariant.testing.conformance.subject import ConformanceError, NotOffered, Subject, differences
 
 _SMALL_MOVE, _NUM_MOVES = 0.02, 12  # Å; together farther than any neighbour list reaches beyond the cutoff for long
 _OTHER_ELEMENTS = ("H", "C", "O", "Al", "Si", "Cu", "Au", *chemical_symbols[1:84])
@@ -96,7 +96,7 @@ def check_many_small_moves(subject: Subject) -> None:
         atoms.positions += _SMALL_MOVE * direction
         found = subject.values(atoms)
         if step in (1, _NUM_MOVES // 2, _NUM_MOVES) and (wrong := list(differences(found, subject.fresh(atoms)))):
-            raise AssertionError(
+            raise ConformanceError(
                 f"after {step} steps of up to {_SMALL_MOVE} Å the calculator should answer as a new one: "
                 f"{'; '.join(wrong)}; a neighbour list or a threshold lags behind, MD drifts"
             )
@@ -104,11 +104,12 @@ def check_many_small_moves(subject: Subject) -> None:
 
 def _compare(subject: Subject, atoms: Atoms, change: Callable[[Atoms], None], what: str, stale: str) -> None:
     """Ask, change the atoms, ask again; a new calculator must agree."""
-    subject.values(atoms)
+    with subject.refusal_of(atoms):
+        subject.values(atoms)
     change(atoms)
     expected = subject.fresh(atoms)
     if wrong := list(differences(subject.values(atoms), expected)):
-        raise AssertionError(
+        raise ConformanceError(
             f"after {what} the calculator should answer as a new one: {'; '.join(wrong)}; {stale} are taken for the new"
         )
 
@@ -117,7 +118,7 @@ def after(first: Callable[[Subject], None], subject: Subject) -> None:
     """What depends on another check says so instead of failing with it."""
     try:
         first(subject)
-    except AssertionError as error:
+    except ConformanceError as error:
         raise NotOffered(f"see {first.__name__.removeprefix('check_')} first") from error
 
 

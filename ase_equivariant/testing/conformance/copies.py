@@ -15,7 +15,7 @@ from ase.io.jsonio import encode
 from ase.mep import NEB
 
 from ase_equivariant.testing.conformance.changes import after, check_many_small_moves
-from ase_equivariant.testing.conformance.subject import NotOffered, Subject, differences
+from ase_equivariant.testing.conformance.subject import ConformanceError, NotOffered, Subject, differences
 from ase_equivariant.testing.conformance.values import check_energy_type
 
 
@@ -34,7 +34,7 @@ def check_todict(subject: Subject) -> None:
     atoms = subject.atoms()
     subject.values(atoms)
     if (problem := _todict_problem(atoms.calc)) is not None:
-        raise AssertionError(
+        raise ConformanceError(
             f"todict() should give a dict that ASE can write as JSON, {problem}: ase.db and trajectories store it"
         )
 
@@ -49,9 +49,9 @@ def check_results_are_copies(subject: Subject) -> None:
     try:
         forces += 1.0
     except ValueError:
-        raise AssertionError("forces should be a writable array: constraints and optimizers change it") from None
+        raise ConformanceError("forces should be a writable array: constraints and optimizers change it") from None
     if not np.abs(atoms.get_forces() - before).max() < 0.5:  # it may have computed them again, to rounding
-        raise AssertionError(
+        raise ConformanceError(
             "forces changed by their user should leave the calculator's as they were, asked again it gave the changed "
             "ones: return copies, or a constraint spoils the next answer"
         )
@@ -79,7 +79,7 @@ def check_atoms_untouched(subject: Subject) -> None:
     if atoms.calc is not calculator:
         changed.append("calc")
     if changed:
-        raise AssertionError(
+        raise ConformanceError(
             f"a calculation should leave the user's Atoms as they were, changed: {', '.join(changed)}; trajectories "
             "jump and integrators lose their positions"
         )
@@ -105,13 +105,13 @@ def check_shared_by_neb(subject: Subject) -> None:
         except NotImplementedError:
             raise
         except Exception as error:
-            raise AssertionError(
+            raise ConformanceError(
                 f"the images of a NEB should be able to share a calculator, the second one raised "
                 f"{type(error).__name__}: {error}"
             ) from error
         for k, image in enumerate(images):
             if wrong := list(differences(found[k], subject.fresh(image))):
-                raise AssertionError(
+                raise ConformanceError(
                     f"images of a NEB that share a calculator should have their own results, image {k}: "
                     f"{'; '.join(wrong)}; results of another image are taken for its own"
                 )
@@ -133,16 +133,16 @@ def check_trajectory(subject: Subject) -> None:
             with Trajectory(path) as file:
                 back = file[0]
         except Exception as error:
-            raise AssertionError(f"a trajectory should be written and read, it raised {_words(error)}") from error
+            raise ConformanceError(f"a trajectory should be written and read, it raised {_words(error)}") from error
         held = {} if back.calc is None else back.calc.results
     for name, value in expected.items():
         if name not in held:
-            raise AssertionError(
+            raise ConformanceError(
                 f"a trajectory should hold the {name} that was computed, it has {sorted(held)}: does get_property take "
                 "allow_calculation=False, and calculation_required say that nothing changed?"
             )
         if not np.allclose(held[name], value, rtol=1e-7, atol=1e-9):
-            raise AssertionError(f"{name} read from a trajectory should be what was written, it differs")
+            raise ConformanceError(f"{name} read from a trajectory should be what was written, it differs")
 
 
 def _check_copy(subject: Subject, copy: Any, what: str, why: str) -> None:
@@ -153,17 +153,19 @@ def _check_copy(subject: Subject, copy: Any, what: str, why: str) -> None:
         try:
             duplicate = copy(atoms.calc)
         except Exception as error:
-            raise AssertionError(f"a {state} calculator should be {what}, it raised {_words(error)}; {why}") from error
+            raise ConformanceError(
+                f"a {state} calculator should be {what}, it raised {_words(error)}; {why}"
+            ) from error
         expected = subject.values(atoms)
         atoms.calc = duplicate
         try:
             wrong = list(differences(subject.values(atoms), expected))
         except Exception as error:
-            raise AssertionError(
+            raise ConformanceError(
                 f"a {state} calculator that is {what} should still compute, the copy raised {_words(error)}; {why}"
             ) from error
         if wrong:
-            raise AssertionError(
+            raise ConformanceError(
                 f"a {state} calculator that is {what} should give the same, the copy differs: {'; '.join(wrong)}; {why}"
             )
 

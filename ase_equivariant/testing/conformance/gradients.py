@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
 
-from ase_equivariant.testing.conformance.subject import NotOffered, Subject, has_volume
+from ase_equivariant.testing.conformance.subject import ConformanceError, NotOffered, Subject, has_volume
 from ase_equivariant.testing.differences import VOIGT, VOIGT_NAMES, difference_quotient, moved, moved_along, strained
 
 _STEP = 0.01  # Å
@@ -59,7 +59,7 @@ def check_forces(subject: Subject) -> None:
     relation = _explain(found, expected, [tuple(range(len(found)))], _fits)
     hint = "" if relation is None else _name_factor(relation.factor, _FORCE_UNITS)
     k = int(np.abs(found - expected).argmax())
-    raise AssertionError(
+    raise ConformanceError(
         f"forces should be −d({subject.consistent_energy})/dr in eV/Å: on atom {chosen[k // 3]} along {'xyz'[k % 3]} "
         f"expected {expected[k]:.6g}, found {found[k]:.6g}{hint}; MD would not conserve energy, relaxation not converge"
     )
@@ -84,7 +84,7 @@ def _compare_along_directions(subject: Subject, atoms: Atoms, forces: NDArray[np
         expected = -difference_quotient(partial(_energy, subject), along, _DIRECTION_STEP, 2)
         found = float((forces * direction).sum())
         if not abs(found - expected) <= allowed:
-            raise AssertionError(
+            raise ConformanceError(
                 f"forces should be −d({subject.consistent_energy})/dr in eV/Å on every atom: on atoms "
                 f"{' and '.join(str(i) for i in known)} they are, yet as all atoms move along a random direction their "
                 f"work is {found:.6g}, expected {expected:.6g}; others are wrong, MD would not conserve energy"
@@ -96,7 +96,7 @@ def check_stress_is_derivative(subject: Subject) -> None:
     found, expected = _stresses(subject)
     if _relation(found, expected) is None:
         table = ", ".join(f"{n} {e:.4g} / {f:.4g}" for n, e, f in zip(VOIGT_NAMES, expected, found, strict=True))
-        raise AssertionError(
+        raise ConformanceError(
             f"stress should be dE/dε/V (eV/Å³), expected / found: {table}; not even sign, order or unit explain it "
             "(are shears doubled?), so that cells relax to a wrong shape"
         )
@@ -107,7 +107,7 @@ def check_stress_sign(subject: Subject) -> None:
     found, expected = _stresses(subject)
     if _known(found, expected).factor < 0:
         k = int(np.abs(expected).argmax())
-        raise AssertionError(
+        raise ConformanceError(
             f"stress should be positive under tension, +dE/dε/V: {VOIGT_NAMES[k]} expected {expected[k]:.4g} eV/Å³, "
             f"found {found[k]:.4g}; with the other sign cells grow when they should shrink"
         )
@@ -119,7 +119,7 @@ def check_stress_order(subject: Subject) -> None:
     order = _known(found, expected).order
     if order != tuple(range(6)):
         names = " ".join(VOIGT_NAMES[k] for k in order)
-        raise AssertionError(
+        raise ConformanceError(
             f"stress should be in the order {' '.join(VOIGT_NAMES)}, found {names}: cells are sheared along wrong axes"
         )
 
@@ -140,7 +140,7 @@ def check_stress_unit(subject: Subject) -> None:
                 "Hartree/Bohr³": units.Bohr**3 / units.Hartree,
             },
         )
-        raise AssertionError(
+        raise ConformanceError(
             f"stress should be in eV/Å³: of {VOIGT_NAMES[k]} expected the size {abs(expected[k]):.4g}, found "
             f"{factor * abs(expected[k]):.4g}{_name_factor(factor, known)}; pressures and cells come out wrong"
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.calculator import CalculatorSetupError, compare_atoms
 from numpy.typing import NDArray
 
 # All six components of the strain differ, so that those of the stress do.
@@ -20,6 +22,10 @@ Values = dict[str, NDArray[np.float64]]
 
 class NotOffered(Exception):
     """The calculator lacks what the check is about, or another check has to pass first: told, not failed."""
+
+
+class ConformanceError(AssertionError):
+    """A check's finding, as opposed to an assertion of the calculator's own."""
 
 
 class Subject:
@@ -78,7 +84,21 @@ class Subject:
         return atoms
 
     def ask(self, name: str, atoms: Atoms) -> NDArray[np.float64]:
-        """A property of ``atoms`` that no cached result decides."""
+        """A property of ``atoms`` that no cached result decides.
+
+        Raises
+        ------
+        NotOffered
+            If the calculator refuses what the atoms are changed to, even a new one.
+        """
+        try:
+            return self._ask(name, atoms)
+        except CalculatorSetupError:
+            self._reusable = self.make()
+        with self.refusal_of(atoms):
+            return self._ask(name, atoms)
+
+    def _ask(self, name: str, atoms: Atoms) -> NDArray[np.float64]:
         if hasattr(self._reusable, "reset"):
             self._reusable.reset()
         else:
@@ -96,14 +116,30 @@ class Subject:
         """As :meth:`values`, of a new calculator for a copy of the atoms."""
         copy = atoms.copy()
         copy.calc = self.make()
-        return self.values(copy)
+        with self.refusal_of(copy):
+            return self.values(copy)
+
+    @contextmanager
+    def refusal_of(self, atoms: Atoms) -> Iterator[None]:
+        """For new calculators: what ASE has for inputs that make no sense is no failure if more than positions changed.
+
+        Codes that take crystals only raise it, for one.
+        """
+        try:
+            yield
+        except CalculatorSetupError as error:
+            changed = [name for name in compare_atoms(self._structure, atoms) if name != "positions"]
+            if not changed:
+                raise
+            first = (str(error).splitlines() or [""])[0]
+            raise NotOffered(f"refused with changed {', '.join(changed)}: {first:.200}") from error
 
     def _first_that_works(self, candidates: list[Atoms]) -> Atoms:
         problems = []
         for candidate in candidates:
             atoms = _distorted(candidate)
             try:
-                energy = float(np.asarray(self.ask("energy", atoms)).item())
+                energy = float(np.asarray(self._ask("energy", atoms)).item())
             except Exception as error:  # whatever a calculator raises for what it does not know
                 problems.append(f"{atoms.symbols}: {type(error).__name__}: {str(error).splitlines()[:1]}")
                 continue
