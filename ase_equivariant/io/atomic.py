@@ -18,7 +18,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The temporary file is flushed to disk before the rename, so that a crash leaves the
     old file or the new one, never a part; it is removed if the block raises.
     """
-    target = Path(os.path.realpath(path))  # of a link, the file that it names
+    target = Path(path)
+    if target.is_symlink():
+        target = target.resolve()
     try:
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
