@@ -43,9 +43,10 @@ def read_structure(source: str) -> tuple[str, Atoms]:
             raise ValueError(f"{source}: ASE knows no such {kind} ({error})") from None
     if not Path(source).is_file():
         raise FileNotFoundError(f"{source}: no such file (molecule:NAME and bulk:NAME take a structure from ASE)")
-    if not _is_of_one(source) and len(read_frames(source, "-2:")) > 1:
+    frames = read_frames(source, "-1" if _is_of_one(source) else "-2:")
+    if len(frames) > 1:
         console.print(f"{source} holds several structures: the last one is taken", soft_wrap=True)
-    return _short_name(source), read_frames(source, "-1")[0]
+    return _short_name(source), frames[-1]
 
 
 def read_frames(path: str | Path, index: str = ":") -> list[Atoms]:
@@ -108,8 +109,10 @@ def expand_folders(sources: Sequence[str]) -> list[str]:
     return found
 
 
-def refuse_to_lose(outputs: Iterable[Path], inputs: Iterable[str | Path], overwrite: bool) -> None:
+def refuse_to_lose(outputs: Iterable[Path | None], inputs: Iterable[str | Path], overwrite: bool) -> None:
     """Refuse to write over files: those that are there unless ``overwrite``, what is read in any case.
+
+    Outputs that are None are not asked for.
 
     Raises
     ------
@@ -118,11 +121,11 @@ def refuse_to_lose(outputs: Iterable[Path], inputs: Iterable[str | Path], overwr
     """
     sources = [source for source in inputs if Path(source).exists()]
     for output in outputs:
-        if not output.exists():
+        if output is None or not output.exists():
             continue
         if any(output.samefile(source) for source in sources):
             raise FileExistsError(
-                f"{output} would be written over and is an input: choose another --output-dir or --output"
+                f"{output} would be written over and is an input: choose another --output-dir, --output or file"
             )
         if not overwrite:
             raise FileExistsError(f"{output} exists: replace it with --overwrite")

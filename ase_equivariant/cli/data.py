@@ -68,7 +68,7 @@ def check(
     """
     options = {"units": units, "length_units": length_units, "labels": labels, "energy_key": energy_key,
                "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key}  # fmt: skip
-    refuse_to_lose([json_file] if json_file else [], [*files, *(test or [])], overwrite=True)
+    refuse_to_lose([json_file], [*files, *(test or [])], overwrite=True)
     try:
         report = examine_files(files, test or [], label_config(**options))
     except (DataError, ConfigError, OSError) as error:

@@ -66,7 +66,7 @@ def evaluate(
     dtype: DtypeOption = None,
 ) -> None:
     """Compare a model with reference labels: table of errors, parity plot."""
-    refuse_to_lose([file for file in (json_file, plot) if file], [model, *data], overwrite=True)
+    refuse_to_lose([json_file, plot], [model, *data], overwrite=True)
     config = label_config(
         units=units, length_units=length_units, labels=labels, energy_key=energy_key, forces_key=forces_key,
         stress_key=stress_key, virial_key=virial_key, dipole_key=dipole_key, dipole_units=dipole_units,

@@ -17,7 +17,7 @@ from ase_equivariant.irreps import Irrep, blocks, clebsch_gordan
 from ase_equivariant.kernels import network as native
 from ase_equivariant.nn.linear import Linear, SpeciesLinear
 from ase_equivariant.nn.norm import EquivariantRMSNorm
-from ase_equivariant.potential.padding import PaddedRow, pad_row
+from ase_equivariant.potential.padding import PaddedRow, pad_row, whole_vectors
 from ase_equivariant.potential.potential import Potential
 from ase_equivariant.potential.square_terms import square_terms
 from ase_equivariant.potential.tabulate import RadialTable, TabulationError, knot_unit, tabulate
@@ -282,7 +282,7 @@ class NetworkBuilder:
         square_row, paths = pad_row(blocks(layer.square.irreps_squared), self.lanes), []
         for path, couplings in zip(layer.square.paths, layer.square.couplings, strict=True):
             first, second, out = pre_row[path.first.irrep], pre_row[path.second.irrep], square_row[path.out.irrep]
-            width = -(-path.channels // self.lanes) * self.lanes  # what lies beyond the channels has no weight
+            width = whole_vectors(path.channels, self.lanes)  # what lies beyond the channels has no weight
             weights = np.zeros(width)
             weights[: path.channels] = layer.square.weights[path.weight_offset :][: path.channels].numpy()
             dense = couplings.view(out.components, first.components, second.components)
@@ -311,7 +311,7 @@ class NetworkBuilder:
 
     def _gate(self, target: native.NetworkLayer, layer: NequIPLayer, pre_row: PaddedRow, out_row: PaddedRow) -> None:
         described = []
-        gates = pre_row[_EVEN].offset + -(-layer.gate.num_scalars // self.lanes) * self.lanes
+        gates = pre_row[_EVEN].offset + whole_vectors(layer.gate.num_scalars, self.lanes)
         for out in out_row.blocks:
             source = pre_row[out.block.irrep]
             kind = 2 if out.block.l > 0 else 0 if out.block.p == 1 else 1
@@ -337,7 +337,7 @@ class NetworkBuilder:
         weights = [weight.numpy() / math.sqrt(weight.shape[0]) for weight in potential.readout.mlp.weights]
         rows, height, hidden = scalars.positions()[0], features.dim, []
         for weight in weights[:-1]:
-            width = -(-weight.shape[1] // self.lanes) * self.lanes
+            width = whole_vectors(weight.shape[1], self.lanes)
             padded = np.zeros((height, width))
             padded[rows, : weight.shape[1]] = weight
             hidden.append(native.HiddenLayer(height, height, width, self._array(padded), self._array(padded.T)))

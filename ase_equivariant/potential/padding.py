@@ -57,6 +57,11 @@ class PaddedRow:
         return result
 
 
+def whole_vectors(length: int, lanes: int) -> int:
+    """The next multiple of ``lanes``."""
+    return -(-length // lanes) * lanes
+
+
 def pad_row(blocks: Sequence[Block], lanes: int, segments: Mapping[Irrep, Sequence[int]] | None = None) -> PaddedRow:
     """Lay out ``blocks``; ``segments`` cuts the channels of an irrep into runs of given lengths."""
     padded, offset = [], 0
@@ -64,7 +69,7 @@ def pad_row(blocks: Sequence[Block], lanes: int, segments: Mapping[Irrep, Sequen
         columns, width = [], 0
         for length in (segments or {}).get(block.irrep, [block.mul]):
             columns.append(width + np.arange(length))
-            width += -(-length // lanes) * lanes
+            width += whole_vectors(length, lanes)
         padded.append(PaddedBlock(block, offset, width, np.concatenate(columns)))
         offset += width * block.num_components
     return PaddedRow(tuple(padded), offset)
