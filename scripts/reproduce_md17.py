@@ -25,7 +25,8 @@ def configure(args: argparse.Namespace, molecule: str, split: str, seed: int) ->
     folder = f"{args.folder}/{name}" + (f".{split}.{seed}" if (split, seed) != ("01", 0) else "")
     files = {part: f"{args.data}/rmd17_{molecule}_{part}_{split}.npz" for part in ("train", "test")}
     settings["data"] |= {**files, "labels": args.labels, "split_seed": seed}
-    settings["run"] |= {"name": name, "folder": folder, "seed": seed, "max_minutes": args.minutes}
+    settings["run"] |= {"name": name, "folder": folder, "seed": seed}
+    settings["run"]["max_epochs"] = args.epochs or settings["run"]["max_epochs"]
     settings["card"] |= {labels: settings["card"].pop(labels) for labels in ("original", "revised")}[args.labels]
     settings["card"]["training_data"] += f", {molecule}, split {split}"
     settings["card"]["description"] = f"{molecule.capitalize()} near 500 K, in the gas phase."
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--config", type=Path, default=MODELS / "configs" / "md17.toml")
     parser.add_argument("--folder", default="runs")
-    parser.add_argument("--minutes", type=float, help="of each training; the same command continues")
+    parser.add_argument("--epochs", type=int, help="instead of the configuration's")
     args = parser.parse_args()
     published = PUBLISHED["rmd17" if args.labels == "revised" else "md17"]
     print(f"| molecule | energy / forces MAE (meV, meV/Å) | hours | {' | '.join(published['columns'])} |")
@@ -49,9 +50,8 @@ def main() -> None:
         runs = [train(configure(args, molecule, split, seed)) for split in args.splits for seed in args.seeds]
         if any(run.stopped for run in runs):
             raise SystemExit("stopped: the same command continues")
-        found = [run.evaluations["test"].comparisons for run in runs]
-        errors = 1000 * np.array([[run[kind].mae for run in found] for kind in ("energy", "forces")])
-        cells = " / ".join(f"{v.mean():.2f}" + (f" ± {v.std(ddof=1):.2f}" if len(v) > 1 else "") for v in errors)
+        maes = 1e3 * np.array([[r.evaluations["test"].comparisons[k].mae for r in runs] for k in ("energy", "forces")])
+        cells = " / ".join(f"{v.mean():.2f}" + (f" ± {v.std(ddof=1):.2f}" if len(v) > 1 else "") for v in maes)
         hours = f"{np.mean([run.record['hours'] for run in runs]):.1f}"
         print("|", *(f"{cell} |" for cell in [molecule, cells, hours, *published["errors"].get(molecule, [])]))
 
