@@ -22,7 +22,8 @@ from ase_equivariant.potential.readouts import sum_over_structures
 from ase_equivariant.potential.short_range import add_repulsion
 from ase_equivariant.potential.training_layout import TrainingLayout
 
-KNOT_SPACING = 0.04  # Å, of the B-splines that stand for the radial networks
+KNOT_SPACING = 0.02  # Å at most, of the B-splines that stand for the radial networks
+_KNOTS_PER_WAVE = 50  # of the fastest radial basis function, num_radial / 2 of which lie within the cutoff
 
 
 class TrainablePotential:
@@ -34,9 +35,10 @@ class TrainablePotential:
     ----------
     potential : Potential
         On the CPU, in float32 or float64; its parameters are used as they are at each call.
-    spacing : float
+    spacing : float, optional
         Largest distance of two knots of the splines, Å. Errors of weights go with its fourth power, of forces with
-        its third: with the default, forces are within 2e-5 eV/Å of the potential's where they are 1 eV/Å.
+        its third. The default is 0.02, or less for fast radial functions: trained networks' forces on molecules of
+        MD17 are then within 5e-5 eV/Å, on average, of the potential's (5e-4 at 0.04).
     level : int, optional
         Instruction set: 0 baseline, 1 AVX2, 2 AVX-512; default the processor's best.
 
@@ -46,7 +48,7 @@ class TrainablePotential:
         If there are no compiled kernels, or none for this potential.
     """
 
-    def __init__(self, potential: Potential, *, spacing: float = KNOT_SPACING, level: int | None = None):
+    def __init__(self, potential: Potential, *, spacing: float | None = None, level: int | None = None):
         refuse_unsupported(potential, potential.dtype)
         network = potential.network
         assert isinstance(network, NequIP)  # see refuse_unsupported
@@ -56,6 +58,8 @@ class TrainablePotential:
         if potential.readouts:
             raise NotFreezableError(f"there are no compiled gradients of {', '.join(potential.readouts)}")
         self.potential = potential
+        if spacing is None:
+            spacing = min(KNOT_SPACING, 2 * config.cutoff / (config.num_radial * _KNOTS_PER_WAVE))
         num_intervals = math.ceil(config.cutoff / spacing)
         best = native.best_level()
         self._layout = TrainingLayout(potential, num_intervals, best if level is None else min(level, best))

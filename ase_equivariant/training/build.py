@@ -242,13 +242,16 @@ def make_card(
     )
 
 
-def _without_folders(value: Any) -> Any:
+_FILES = ("train", "validation", "test", "isolated_atoms", "files", "init")  # options that name them
+
+
+def _without_folders(value: Any, option: str = "") -> Any:
     """The same with files by name: where they lie is the affair of who trained, not of who gets the model."""
     if isinstance(value, dict):
-        return {key: _without_folders(item) for key, item in value.items()}
+        return {key: _without_folders(item, key) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_folders(item) for item in value]
-    return Path(value).name if isinstance(value, str) else value
+        return [_without_folders(item, option) for item in value]
+    return Path(value).name if isinstance(value, str) and option in _FILES else value
 
 
 def summary(start: Start, splits: Splits) -> str:

@@ -60,7 +60,7 @@ class RunConfig(Config):
         Threads of each process; default what PyTorch chooses, with several processes their share of the cores.
     compiled : bool
         Whether to use compiled derivatives where there are any (on the CPU, for what MD runs compiled, too, without
-        normalization). They are checked against autograd's at the start.
+        normalization). They are checked against autograd's at the start, and ever more rarely along the way.
     batch_size, validation_batch_size : int
         Structures of one step, all processes together.
     max_epochs : int

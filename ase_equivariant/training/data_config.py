@@ -40,7 +40,8 @@ class DataConfig(LabelConfig):
     isolated_atoms : str or None
         File of single atoms with energies, for ``references = "isolated_atoms"``.
     scale : {"forces_rms", "forces_rms_per_species", "none"} or float
-        Unit of energy of the network's output in eV.
+        Unit of energy of the network's output in eV: the root mean square force (where forces are rounding only, the
+        spread of energies per atom), 1, or a value.
     """
 
     train: Files
@@ -65,6 +66,16 @@ class DataConfig(LabelConfig):
         if unknown:
             raise ValueError(f"not a chemical symbol: {', '.join(unknown)}")
         return value
+
+    @model_validator(mode="after")
+    def _each_file_once(self) -> Self:
+        train = _listed(self.train)
+        if twice := [file for file in train if train.count(file) > 1]:
+            raise ValueError(f"train names {twice[0]} twice: take it out once")
+        for part in ("validation", "test"):
+            if both := [file for file in _listed(getattr(self, part)) if file in train]:
+                raise ValueError(f"{part} names {both[0]}, which train has too: give a number of structures instead")
+        return self
 
     @model_validator(mode="after")
     def _isolated_atoms_are_used(self) -> Self:
@@ -102,3 +113,7 @@ class DataConfig(LabelConfig):
     def label_config(self) -> LabelConfig:
         """The part that says how files are read."""
         return LabelConfig(**{name: getattr(self, name) for name in LabelConfig.model_fields})
+
+
+def _listed(files: object) -> list[str]:
+    return [files] if isinstance(files, str) else list(files) if isinstance(files, tuple) else []

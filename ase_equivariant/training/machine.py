@@ -1,4 +1,4 @@
-"""What a card says of the machine, and of a model's speed on it."""
+"""The machine: what trains, what a card says of it, and of a model's speed on it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ from ase_equivariant.potential.frozen import FrozenPotential, NotFreezableError
 from ase_equivariant.training.frames import Frame
 
 _SECONDS, _CALLS = 0.5, 7  # how long to measure at least, and how often
+
+
+def accelerator(device: str) -> str:
+    """What ``run.device`` stands for here: "cpu" or "cuda". Lightning's own "auto" may be MPS, which has no float64."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def machine() -> str:

@@ -19,6 +19,7 @@ from ase_equivariant.training.ema import WeightAverage
 from ase_equivariant.training.evaluator import Evaluator
 from ase_equivariant.training.loader import EpochLoader
 from ase_equivariant.training.loss import ErrorSums, Loss, compute_errors
+from ase_equivariant.training.machine import accelerator
 from ase_equivariant.training.optimizers import build_optimizer
 from ase_equivariant.training.schedules import Schedule
 
@@ -55,8 +56,8 @@ class TrainingModule(pl.LightningModule):
         self.loss = Loss(config.loss, readouts=self._scales())
         # DDP is told to look for parameters that a batch leaves out, and complains if it never finds one.
         self.left_out = torch.nn.Parameter(torch.zeros((), dtype=potential.dtype))
-        self.evaluator = Evaluator(potential, config.run.compiled and config.run.device == "cpu")
-        self._checked = False
+        self.evaluator = Evaluator(potential, config.run.compiled and accelerator(config.run.device) == "cpu")
+        self._next_check = 0
         replay = config.finetune.replay
         self.train_loss = Loss(config.loss, replay.weights, self._scales()) if replay is not None else self.loss
         self.schedule = Schedule(config.schedule, train.batches_per_epoch, config.run.max_epochs)
@@ -158,7 +159,7 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch; of several processes each returns its own part, scaled for DDP."""
-        if not self._checked:
+        if self.epoch >= self._next_check:
             self._check(batch)
         needs = {"forces": self.train_loss.needs_forces, "stress": self.train_loss.needs_stress}
         prediction = self.evaluator(batch, **needs)
@@ -176,12 +177,15 @@ class TrainingModule(pl.LightningModule):
         return loss
 
     def _check(self, batch: Batch) -> None:
-        """Look at compiled derivatives, once; all processes use them or none does."""
+        """Look at compiled derivatives; all processes use them or none does.
+
+        Again and again, ever more rarely: radial functions that training makes sharper need not suit the splines.
+        """
         self.evaluator.check(batch, self.train_loss)
         without = torch.tensor(float(self.evaluator.compiled is None), device=self.device)
         if self._add_up(without) > 0:
             self.evaluator.compiled = None
-        self._checked = True
+        self._next_check = 2 * self.epoch + 1
 
     def _add_up(self, values: Tensor) -> Tensor:
         """The sum over all processes, without gradient."""

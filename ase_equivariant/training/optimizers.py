@@ -91,7 +91,9 @@ class Muon(Optimizer):
     2. O = orthogonalize(g + μ M)  (Nesterov)
     3. W ← W − lr · (0.2 √max(m, n) · O + weight_decay · W)
 
-    The factor gives the step the size of AdamW's, so that both parts share one learning rate.
+    The factor gives the step the size of AdamW's, so that both parts share one learning rate. A matrix of a stack
+    whose gradient is zero, as of a species that no structure of the batch has, makes no step: what is left of its
+    momentum, be it ever so little, would be made a whole one.
 
     Parameters
     ----------
@@ -153,6 +155,9 @@ class Muon(Optimizer):
         torch._foreach_mul_(momenta, group["momentum"])  # 1
         torch._foreach_add_(momenta, gradients)
         nesterov = torch._foreach_add(gradients, momenta, alpha=group["momentum"])
+        for gradient, step in zip(gradients, nesterov, strict=True):
+            if gradient.ndim > 2:
+                step *= torch.linalg.vector_norm(gradient, dim=(-2, -1), keepdim=True) > 0
         by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
         for k, p in enumerate(parameters):
             by_shape[(p.shape[-2], p.shape[-1])].append(k)

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ase_equivariant.config import ConfigError
 from ase_equivariant.training.config import RunConfig, TrainConfig
+from ase_equivariant.training.machine import accelerator
 from ase_equivariant.training.stopping import ProcessLostError
 
 
@@ -105,7 +106,7 @@ def make_trainer(config: TrainConfig, callbacks: list[pl.Callback]) -> pl.Traine
     run = config.run
     try:
         return pl.Trainer(
-            accelerator=_accelerator(run),
+            accelerator=accelerator(run.device),
             devices=run.devices,
             num_nodes=run.num_nodes,
             strategy=_strategy(run),
@@ -126,13 +127,6 @@ def make_trainer(config: TrainConfig, callbacks: list[pl.Callback]) -> pl.Traine
             f"run.device = {run.device!r} with run.devices = {run.devices} cannot be had here, where PyTorch finds "
             f"{torch.cuda.device_count()} GPUs: choose others ({' '.join(str(error).split())})"
         ) from error
-
-
-def _accelerator(run: RunConfig) -> str:
-    """Lightning's name of the device; its own "auto" and "gpu" may be MPS, which has no float64."""
-    if run.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return run.device
 
 
 @contextmanager

@@ -62,8 +62,8 @@ def read_frames(
 
 
 def read_structures(files: str | Path | Sequence[str | Path], config: LabelConfig | None = None) -> list[Frame]:
-    """As :func:`read_frames`, without labels, which the files need not have; of ``config`` the length unit counts."""
-    units = LabelConfig(length_units=config.length_units) if config else LabelConfig()
+    """As :func:`read_frames` without labels, which files need not have; of ``config`` length unit and charge count."""
+    units = LabelConfig(length_units=config.length_units, charge_key=config.charge_key) if config else LabelConfig()
     paths = [files] if isinstance(files, str | Path) else files
     frames = [Frame(frame.atoms) for path in paths for frame in iterate_frames(Path(path), units, labelled=False)]
     if not frames:
@@ -91,7 +91,7 @@ def iterate_frames(
     elif labelled:
         frames = label_all(path, config)
     else:
-        frames = (Frame(_bare(atoms)) for atoms in iterate_structures(path, config))
+        frames = (Frame(_bare(atoms, config.charge_key)) for atoms in iterate_structures(path, config))
     for k, frame in enumerate(frames):
         yield finish(frame, f"{path}: structure {k}", path, config, allow_nonfinite)
 
@@ -276,12 +276,7 @@ def label_one(atoms: Atoms, where: str, config: LabelConfig) -> Frame:
         if atoms.cell.rank < 3:
             raise DataError(f"{where}: has a virial but no cell, so there is no stress")
         stress = -stress / atoms.get_volume()
-    bare = _bare(atoms)
-    for key in label_keys(config).values():  # labels are no notes: a note would keep its unit
-        bare.info.pop(key, None)
-    if config.charge_key in atoms.info:
-        charge = atoms.info[config.charge_key]
-        bare.info["charge"] = charge.item() if isinstance(charge, np.generic) else charge
+    bare = _bare(atoms, config.charge_key, label_keys(config).values())
     return Frame(bare, energy, forces, stress, readouts)
 
 
@@ -299,17 +294,27 @@ def _full_stress(stress: Any) -> np.ndarray:
     return voigt_6_to_full_3x3_stress(values) if values.size == 6 else values.reshape(3, 3)
 
 
-def _bare(atoms: Atoms) -> Atoms:
-    """Species, positions, cell, pbc and short notes; a direction without a lattice vector is not periodic."""
+def _bare(atoms: Atoms, charge_key: str, labels: Iterable[str] = ()) -> Atoms:
+    """Species, positions, cell, pbc, charge and short notes; a direction without a lattice vector is not periodic.
+
+    Labels are no notes: a note would keep its unit.
+    """
     pbc = atoms.pbc & atoms.cell.any(1)
     kept = {key: value for key, value in atoms.info.items() if isinstance(value, str | int | float | np.generic)}
     notes = {key: value.item() if isinstance(value, np.generic) else value for key, value in kept.items()}
+    for key in labels:
+        notes.pop(key, None)
+    if charge_key in atoms.info:
+        charge = atoms.info[charge_key]
+        notes["charge"] = charge.item() if isinstance(charge, np.generic) else charge
     return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=pbc, info=notes)
 
 
 def _check(frame: Frame, where: str, allow_nonfinite: bool) -> None:
     if len(frame.atoms) == 0:
         raise DataError(f"{where}: has no atoms; remove it")
+    if (frame.atoms.numbers < 1).any():
+        raise DataError(f"{where}: atom {int(np.argmin(frame.atoms.numbers))} is no element (X); remove it or name it")
     for name in ("energy", "forces", "stress") if not allow_nonfinite else ():
         value = getattr(frame, name)
         if value is not None and not np.isfinite(value).all():

@@ -7,12 +7,15 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from ase.data import atomic_numbers
 
+from ase_equivariant.graph.convert import total_charge
 from ase_equivariant.training.data_config import DataConfig
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.readers import DataError
 
 _SAME_ENERGY = 1e-4  # eV
 _FAR = 7.0  # Å
+_NO_SPREAD = 1e-5  # eV/atom
+_NO_FORCE = 1e-3  # eV/Å, root mean square, below which forces are rounding and give no scale
 
 
 def species_of(frames: Iterable[Frame]) -> tuple[str, ...]:
@@ -38,7 +41,7 @@ def reference_energies(
     if config.references == "isolated_atoms":
         values, source = (
             isolated_energies(isolated),
-            "no lone atom with an energy; give data.isolated_atoms a file that has it",
+            "no lone, neutral atom with an energy; give data.isolated_atoms a file that has it",
         )
     else:
         values, source = config.references, "no value in data.references"
@@ -49,7 +52,7 @@ def reference_energies(
 
 
 def isolated_energies(frames: Sequence[Frame]) -> dict[str, float]:
-    """Energies in eV of the lone atoms among the frames, by symbol; a crystal of one atom is none.
+    """Energies in eV of the lone, neutral atoms among the frames, by symbol; a crystal of one atom is none.
 
     Raises
     ------
@@ -58,7 +61,7 @@ def isolated_energies(frames: Sequence[Frame]) -> dict[str, float]:
     """
     energies: dict[str, float] = {}
     for frame in frames:
-        if not _is_lone(frame) or frame.energy is None:
+        if not _is_lone(frame) or frame.energy is None or total_charge(frame.atoms):
             continue
         symbol = frame.atoms.get_chemical_symbols()[0]
         known = energies.setdefault(symbol, frame.energy)
@@ -100,7 +103,8 @@ def energy_scales(config: DataConfig, species: Sequence[str], train: Sequence[Fr
     """Unit of the network's output for each species in eV, (n_species,), as ``config.scale`` asks.
 
     The root mean square force (eV/Å) makes outputs of order one give forces of the size
-    they have, as their features change over distances of about 1 Å.
+    they have, as their features change over distances of about 1 Å. Where there are no forces, or
+    none but those of relaxed crystals, it is the spread of energies per atom, and 1 eV where that is none either.
     """
     if config.scale == "none":
         return np.ones(len(species))
@@ -114,9 +118,19 @@ def energy_scales(config: DataConfig, species: Sequence[str], train: Sequence[Fr
                 own = frame.forces[symbols == symbol]
                 squares[k] += float((own**2).sum())
                 counts[k] += own.size
-    if squares.sum() == 0:
-        return np.ones(len(species))  # no forces, or none but zeros: nothing to take a scale from
-    overall = np.sqrt(squares.sum() / counts.sum())
-    if config.scale == "forces_rms":
-        return np.full(len(species), overall)
-    return np.where(squares > 0, np.sqrt(squares / np.maximum(counts, 1)), overall)
+    sizes = np.sqrt(squares / np.maximum(counts, 1))
+    overall = np.sqrt(squares.sum() / max(counts.sum(), 1))
+    if overall < _NO_FORCE:
+        return np.full(len(species), _energy_spread(species, train))
+    return np.where((sizes < _NO_FORCE) | (config.scale == "forces_rms"), overall, sizes)
+
+
+def _energy_spread(species: Sequence[str], frames: Sequence[Frame]) -> float:
+    """Root mean square of energies per atom beside those of the elements, eV."""
+    labelled = [frame for frame in frames if frame.energy is not None]
+    if not labelled:
+        return 1.0
+    elements = least_squares_energies(species, labelled)
+    rest = [(f.energy or 0.0) - composition(f, species) @ elements for f in labelled]
+    spread = float(np.sqrt(np.mean((np.array(rest) / [len(f.atoms) for f in labelled]) ** 2)))
+    return spread if spread > _NO_SPREAD else 1.0

@@ -1,18 +1,24 @@
 """Compiled derivatives by the weights equal autograd's: every kind of network, instruction set and precision."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from ase.build import molecule
 from test_frozen import NETWORKS, crystal, make
 
 from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.graph.graph import AtomicGraph
+from ase_equivariant.io.model_file import load_model
 from ase_equivariant.kernels import network as native
+from ase_equivariant.potential import Potential, PotentialConfig
 from ase_equivariant.potential.frozen import NotFreezableError
 from ase_equivariant.potential.trainable import TrainablePotential
 from ase_equivariant.testing import TEST_SYSTEMS
 
 pytestmark = pytest.mark.skipif(native.best_level() < 0, reason="no compiled kernels: there is no C++ compiler")
 
+MODELS = Path(__file__).parents[2] / "models"
 WITHOUT_NORM = [name for name in NETWORKS if "norm" not in NETWORKS[name]]
 # XPLOR's curvature jumps at its onset, which splines round off.
 TOLERANCE = dict.fromkeys(WITHOUT_NORM, 2e-7) | {"rotations only, xplor": 2e-3}
@@ -68,6 +74,26 @@ def test_instruction_sets_and_precisions(level, dtype):
 def test_default_spacing_is_fine_enough():
     potential = make("l=4, alone").requires_grad_(True)
     assert_same(potential, TrainablePotential(potential), graph_of(crystal()), 2e-4)
+
+
+def test_default_spacing_suits_a_trained_network():
+    """Training makes radial functions sharper: errors of splines must stay far below those of the model, 3 meV/Å."""
+    potential = load_model(MODELS / "rmd17-ethanol.safetensors").potential.double()
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.05, seed=0)
+    graph = atoms_to_graph(atoms, potential.cutoff)
+    error = TrainablePotential(potential)(graph)["forces"] - potential(graph)["forces"]
+    assert error.abs().mean() < 1e-4  # eV/Å
+
+
+@pytest.mark.parametrize("num_radial", [4, 24])
+def test_default_spacing_suits_fast_radial_functions(num_radial):
+    settings = {"species": ["H", "C", "O"], "cutoff": 4.0, "num_layers": 2, "l_max": 1, "irreps_hidden": "8x0e+8x1o"}
+    architecture = {**settings, "num_radial": num_radial}
+    potential = Potential(PotentialConfig.parse({"architecture": architecture})).double()
+    graph = graph_of(TEST_SYSTEMS["molecule"]())
+    expected = potential(graph)["forces"]
+    assert (TrainablePotential(potential)(graph)["forces"] - expected).norm() < 1e-3 * expected.norm()
 
 
 def test_threads_agree_and_repeat_to_the_bit():

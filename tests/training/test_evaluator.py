@@ -4,16 +4,20 @@ from dataclasses import replace
 
 import pytest
 import torch
-from emt_data import SMALL, emt_frames
+from emt_data import SMALL, emt_frames, small_config
 
 from ase_equivariant.kernels import network as native
 from ase_equivariant.potential import Potential, PotentialConfig
 from ase_equivariant.training.dataset import Batch, make_samples
 from ase_equivariant.training.evaluator import Evaluator
 from ase_equivariant.training.fit_config import LossConfig
+from ase_equivariant.training.loader import EpochLoader
 from ase_equivariant.training.loss import Loss
+from ase_equivariant.training.module import TrainingModule
+from ase_equivariant.training.run import train
 
 pytestmark = pytest.mark.skipif(native.best_level() < 0, reason="no compiled kernels: there is no C++ compiler")
+check = TrainingModule._check
 LOSS = Loss(LossConfig.parse({"stress": {"weight": 1.0}}))
 
 
@@ -52,6 +56,22 @@ def test_wrong_compiled_code_is_given_up_with_a_warning(batch):
         evaluator.check(batch, LOSS)
     assert evaluator.compiled is None
     assert evaluator(batch, forces=True, stress=True)["energy"].requires_grad
+
+
+def test_auto_is_compiled_where_it_is_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    frames = emt_frames(8)
+    config = small_config("unused", "unused", run={"device": "auto"})
+    loaders = [EpochLoader(make_samples(frames, 3.5, torch.float32), 4, 0) for _ in range(2)]
+    module = TrainingModule(potential().to(torch.float32), config, *loaders)
+    assert module.evaluator.compiled is not None
+
+
+def test_compiled_code_is_looked_at_ever_more_rarely(emt_file, tmp_path, monkeypatch):
+    epochs = []
+    monkeypatch.setattr(TrainingModule, "_check", lambda self, batch: (epochs.append(self.epoch), check(self, batch)))
+    train(small_config(emt_file, tmp_path / "run", run={"max_epochs": 8}), quiet=True)
+    assert epochs == [0, 1, 3, 7]
 
 
 def gvp():

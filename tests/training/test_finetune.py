@@ -64,7 +64,7 @@ def test_before_the_first_step_it_is_the_parent(shifted, parent, tmp_path):
     settings = config(shifted, parent, tmp_path, {"references": "frozen"}, run={"dtype": "float64"})
     start, original = start_of(settings), load_model(parent).potential.double()
     graph = atoms_to_graph(emt_frames(1)[0].atoms, original.cutoff)
-    assert torch.equal(start.potential(graph)["energy"], original(graph)["energy"])
+    torch.testing.assert_close(start.potential(graph)["energy"], original(graph)["energy"], atol=1e-13, rtol=0)
     torch.testing.assert_close(start.potential(graph)["forces"], original(graph)["forces"], atol=1e-12, rtol=0)
     assert start.config.model == original.config
     assert start.config.optimizer.lr == 0.001
@@ -108,7 +108,9 @@ def test_it_starts_better_and_learns(shifted, parent, tmp_path):
     assert after < 0.9 * before
     card, sha256 = load_model(result.model_file).card, load_model(parent).header.sha256
     assert card.training["parent"] == {"name": "model", "sha256": sha256, "license": "MIT"}
-    assert card.training["config"]["data"]["train"] == shifted.name
+    data = card.training["config"]["data"]
+    assert data["train"] == shifted.name
+    assert data["polarizability_units"] == "e2*Angstrom2/eV"  # not a file, for all its slash
     shown = CliRunner().invoke(app, ["info", str(result.model_file)]).output
     assert f"fine-tunedfrommodel(sha256{sha256},MIT)" in "".join(shown.split())  # lines break anywhere
 

@@ -199,3 +199,17 @@ def test_no_decay_means_the_weights_themselves():
         model.weight.mul_(2)
     average.update()
     assert torch.equal(average.averages[0], model.weight)
+
+
+def test_muon_leaves_matrices_without_gradient_where_they_are():
+    """A species that is in one batch only: momentum that is almost gone must not be made whole steps."""
+    stack = nn.Parameter(torch.randn(2, 8, 8))
+    optimizer = Muon([("per_species", stack)], lr=0.1)
+    stack.grad = torch.randn(2, 8, 8)
+    optimizer.step()
+    absent, present = stack.detach().clone()
+    for _ in range(20):
+        stack.grad = torch.stack([torch.zeros(8, 8), torch.randn(8, 8)])
+        optimizer.step()
+    assert torch.equal(stack[0], absent)
+    assert (stack[1] - present).norm() > 0.1

@@ -14,7 +14,7 @@ from ase.units import Bohr, Hartree, kcal, mol
 from emt_data import emt_atoms
 
 from ase_equivariant.training.labels import LabelConfig
-from ase_equivariant.training.readers import DataError, read_frames
+from ase_equivariant.training.readers import DataError, read_frames, read_structures
 
 KCAL = kcal / mol
 
@@ -47,6 +47,20 @@ def test_several_files_are_joined(tmp_path):
     write(tmp_path / "a.xyz", structures[:1])
     write(tmp_path / "b.xyz", structures[1:])
     assert_frames_equal_atoms(read_frames([tmp_path / "a.xyz", tmp_path / "b.xyz"]), structures)
+
+
+def test_charges_by_name_with_labels_and_without(tmp_path):
+    atoms = Atoms("OH", positions=[[0, 0, 0], [0, 0, 0.97]], info={"total_q": -1, "energy": -3.0})
+    write(tmp_path / "a.xyz", atoms)
+    config = LabelConfig(charge_key="total_q")
+    for read in (read_frames, read_structures):
+        assert read(tmp_path / "a.xyz", config)[0].atoms.info["charge"] == -1
+
+
+def test_dummy_atoms_are_refused(tmp_path):
+    write(tmp_path / "a.xyz", [Atoms("CO", info={"energy": 0.0}), Atoms("CX", info={"energy": 0.0})])
+    with pytest.raises(DataError, match=r"a\.xyz: structure 1: atom 1 is no element"):
+        read_frames(tmp_path / "a.xyz")
 
 
 def test_named_labels_in_info_and_arrays(tmp_path):

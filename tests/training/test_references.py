@@ -67,7 +67,7 @@ def test_given_and_isolated_energies():
     np.testing.assert_allclose(isolated, [TRUE["H"], TRUE["O"]])
     np.testing.assert_allclose(reference_energies(config(references=TRUE), species, []), [TRUE["H"], TRUE["O"]])
     np.testing.assert_array_equal(reference_energies(config(references="none"), species, []), [0, 0])
-    with pytest.raises(DataError, match="O: no lone atom"):
+    with pytest.raises(DataError, match="O: no lone, neutral atom"):
         reference_energies(config(references="isolated_atoms"), species, [], lone[:1])
     with pytest.raises(DataError, match=r"O: no value in data\.references"):
         reference_energies(config(references={"H": 1.0}), species, [])
@@ -83,6 +83,19 @@ def test_a_crystal_of_one_atom_is_not_isolated_and_two_energies_are_refused():
     assert isolated_energies([copper(-3.9, 2.55), copper(-0.2, 12.0)]) == {"Cu": -0.2}
     with pytest.raises(DataError, match=r"lone atoms of Cu have -0\.2 and -0\.3 eV"):
         isolated_energies([copper(-0.2, 0), copper(-0.3, 12.0)])
+
+
+def test_an_ion_is_no_reference():
+    ion, atom = Frame(Atoms("Cu", info={"charge": 1}), 7.7), Frame(Atoms("Cu"), -0.2)
+    assert isolated_energies([ion]) == {}
+    assert isolated_energies([ion, atom]) == {"Cu": -0.2}
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-14, 1e-9])
+def test_forces_of_perfect_crystals_give_no_scale(size):
+    frames = [frame("O2", noise, np.full((2, 3), size)) for noise in (-0.2, 0.2)]
+    for scale in ("forces_rms", "forces_rms_per_species"):
+        np.testing.assert_allclose(energy_scales(config(scale=scale), ("O",), frames), 0.1)  # eV/atom beside the mean
 
 
 def test_scales_are_root_mean_square_forces():

@@ -41,6 +41,8 @@ def test_minimal_config_does_not_touch_the_data(tmp_path):
         ("data.references={Xx=1.0}", "not a chemical symbol: Xx"),
         ("data.train_indices=[0, 1, 1]", "listed twice"),
         ("data.train_indices=[-1]", "count from 0"),
+        ('data.train=["a.xyz", "b.xyz", "a.xyz"]', "train names a.xyz twice"),
+        ('data={train="a.xyz", validation=["b.xyz", "a.xyz"]}', "validation names a.xyz, which train has too"),
         ("loss={energy={weight=0}, forces={weight=0}}", "every weight is zero"),
         ("optimizer.lr", "write section.key=value"),
         ("optimizer.lr.x.y=3", "optimizer"),
