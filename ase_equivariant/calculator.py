@@ -152,6 +152,11 @@ class EquivariantCalculator(Calculator):
         """Cutoff radius in Å."""
         return self.potential.cutoff
 
+    def __repr__(self) -> str:
+        shown = {k: self.parameters[k] for k in ("modal", "device", "dtype", "dispersion") if k in self.parameters}
+        options = "".join(f", {name}={value!r}" for name, value in shown.items())
+        return f"EquivariantCalculator({self.model_name!r}{options})"
+
     def set(self, **kwargs: Any) -> dict[str, Any]:
         """Refuse: the settings are fixed at construction."""
         if kwargs:

@@ -101,6 +101,11 @@ def test_stress_agrees_with_ase_numerical_stress(crystal):
     assert np.abs(np.diff(np.sort(np.abs(numerical)))).min() > 1e-5  # no two could be exchanged unseen
 
 
+def test_it_says_what_it_is():
+    shown = repr(EquivariantCalculator("si", preset="md"))
+    assert shown == "EquivariantCalculator('si', device='cpu', dtype='float32')"
+
+
 def test_results_are_copies(crystal):
     forces = crystal.get_forces()
     forces += 1.0

@@ -90,11 +90,10 @@ def _print_spectrum(found: VibrationalSpectrum) -> None:
 def _print_highest(frames: Sequence[Atoms], frame_fs: float | None) -> None:
     step = interval_fs(frames, frame_fs)
     line = f"frequencies above {highest_per_cm(step):.0f}/cm cannot be seen with frames {step:g} fs apart"
-    if highest_per_cm(step) < fastest_per_cm(frames[0]):
-        line = (
-            f"[yellow]WARNING: {line}: what is faster appears at wrong, lower ones; write more frames (md --interval)"
-        )
-    console.print(line, soft_wrap=True)
+    too_far = highest_per_cm(step) < fastest_per_cm(frames[0])
+    if too_far:
+        line = f"WARNING: {line}: what is faster appears at wrong, lower ones; write more frames (md --interval)"
+    console.print(line, soft_wrap=True, style="yellow" if too_far else None)
 
 
 def _print_diffusion(found: Diffusion) -> None:

@@ -17,7 +17,7 @@ from rich.table import Table
 from ase_equivariant.calculator import EquivariantCalculator
 from ase_equivariant.recipes.relax import relax
 
-console = Console()
+console = Console(markup=False)  # brackets in names of files are brackets
 
 FileArgument = Annotated[str, typer.Argument(help="Structure: any file ASE reads, molecule:NAME or bulk:NAME.")]
 ModelArgument = Annotated[str, typer.Argument(help="Name of a shipped model, or path of a model file.")]

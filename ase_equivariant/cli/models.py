@@ -44,7 +44,8 @@ def list_models(as_json: JsonOption = False) -> None:
         here = "yes" if row["installed"] else "no"
         table.add_row(row["name"], here, str(row["elements"]), _size(row["bytes"]), row["license"],
                       row["level_of_theory"], row["from"])  # fmt: skip
-    (console if console.is_terminal else Console(width=160)).print(table)  # in a pipe, a line for each model
+    wide = console if console.is_terminal else Console(width=160, markup=False)  # in a pipe, a line for each model
+    wide.print(table)
     console.print(f"cache: {cache_folder()}", soft_wrap=True)
 
 

@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 
 # Weights of f(x + k·h) − f(x − k·h), k = 1, 2 …, in the central difference of an order; that of order 6 is wrong by
 # h⁶ f⁽⁷⁾/140.
-_STENCILS = {2: (1 / 2,), 6: (3 / 4, -3 / 20, 1 / 60)}
+_STENCILS = {2: (1 / 2,), 4: (2 / 3, -1 / 12), 6: (3 / 4, -3 / 20, 1 / 60)}
 VOIGT_NAMES = ("xx", "yy", "zz", "yz", "xz", "xy")
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
@@ -35,6 +35,18 @@ class Check(NamedTuple):
     displaced: Callable[[float], Atoms]
     size: float
     scale: float
+
+
+class Expected(NamedTuple):
+    """Derivatives by differences, and what may be between them and those of a calculator."""
+
+    values: Floats
+    allowed: float
+
+    @property
+    def relative(self) -> float:
+        """What is allowed of the largest component."""
+        return self.allowed / max(float(np.abs(self.values).max()), 1e-300)
 
 
 def force_checks(ask: Model, atoms: Atoms, count: int | None, rng: np.random.Generator) -> Iterator[Check]:
@@ -60,11 +72,28 @@ def stress_checks(ask: Model, atoms: Atoms, count: int | None, rng: np.random.Ge
 def difference_quotient(
     energy: Callable[[Atoms], float], displaced: Callable[[float], Atoms], step: float, order: int = 6
 ) -> float:
-    """dE(displaced(x))/dx at 0 by a central difference of order 2 or 6."""
-    weights = _STENCILS[order]
-    return (
-        sum(w * (energy(displaced(k * step)) - energy(displaced(-k * step))) for k, w in enumerate(weights, 1)) / step
-    )
+    """dE(displaced(x))/dx at 0 by a central difference of order 2, 4 or 6."""
+    return _quotient(_changes(energy, displaced, step, order), step, order)
+
+
+def quotient_and_doubt(
+    energy: Callable[[Atoms], float], displaced: Callable[[float], Atoms], step: float
+) -> tuple[float, float]:
+    """The same of order 6, and what that of order 4 differs from it: rounding, or an energy that is not smooth."""
+    changes = _changes(energy, displaced, step, 6)
+    best = _quotient(changes, step, 6)
+    return best, abs(best - _quotient(changes, step, 4))
+
+
+def _changes(
+    energy: Callable[[Atoms], float], displaced: Callable[[float], Atoms], step: float, order: int
+) -> list[float]:
+    """E(x + k·h) − E(x − k·h), k = 1, 2 …, as many as an order needs."""
+    return [energy(displaced(k * step)) - energy(displaced(-k * step)) for k in range(1, len(_STENCILS[order]) + 1)]
+
+
+def _quotient(changes: Sequence[float], step: float, order: int) -> float:
+    return sum(weight * change for weight, change in zip(_STENCILS[order], changes, strict=False)) / step
 
 
 def _choose(candidates: Sequence[Any], count: int | None, rng: np.random.Generator) -> list[Any]:

@@ -18,11 +18,11 @@ def assert_equivariant(
     *,
     positions: Tensor | None = None,
     inversion: bool = True,
-    tolerance: float = 1e-10,
+    tolerance: float | None = None,
     num_rows: int = 8,
     num_rotations: int = 3,
     seed: int = 0,
-    dtype: torch.dtype = torch.float64,
+    dtype: torch.dtype | None = None,
     e3nn_layout: bool = False,
 ) -> float:
     r"""Check ``fn(D_in(R) x, R r) = D_out(R) fn(x, r)`` for random features x and operations R.
@@ -38,14 +38,15 @@ def assert_equivariant(
         (N, 3), turned as polar vectors.
     inversion : bool
         Whether rotations times the inversion, hence all of O(3), are tried too.
-    tolerance : float
-        Largest difference allowed, relative to the largest absolute value of the result.
+    tolerance : float, optional
+        Largest difference allowed, relative to the largest absolute value of the result; by default 1e-10, and 1e-4 for
+        less than float64.
     num_rows : int
         N if no positions are given.
     num_rotations, seed : int
         How many random rotations, and of which random numbers.
-    dtype : torch.dtype
-        Of the features and positions given to ``fn``; for float32 allow 1e-4.
+    dtype : torch.dtype, optional
+        Of the features and positions given to ``fn``; by default a module's own, else float64.
     e3nn_layout : bool
         Whether features are multiplicity-major as e3nn's, rather than component-major
         (:mod:`ase_equivariant.irreps.layout`).
@@ -62,6 +63,9 @@ def assert_equivariant(
         result has no rows, another number of them than the first, or another number of components than irreps_out.
     """
     irreps_in, irreps_out = Irreps(irreps_in), Irreps(irreps_out)
+    dtype = _dtype_of(fn) if dtype is None else dtype
+    if tolerance is None:
+        tolerance = 1e-10 if dtype == torch.float64 else 1e-4
     generator = torch.Generator().manual_seed(seed)
     num_rows = num_rows if positions is None else len(positions)
     ask = _in_float64(fn, irreps_in, irreps_out, dtype, e3nn_layout)
@@ -89,6 +93,11 @@ def assert_equivariant(
     if worst > tolerance:
         raise AssertionError(f"not equivariant: {culprit} is wrong by {worst:.2e} relative, allowed is {tolerance:.0e}")
     return worst
+
+
+def _dtype_of(fn: object) -> torch.dtype:
+    parameters = fn.parameters() if isinstance(fn, torch.nn.Module) else ()
+    return next((p.dtype for p in parameters if p.is_floating_point()), torch.float64)
 
 
 def _in_float64(

@@ -97,14 +97,14 @@ class RunKeeper(pl.Callback):
             self.save(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count the epoch, write its row, and a checkpoint if it is time or the run is over."""
+        """Count the epoch, write its row, and a checkpoint if it is the first, it is time or the run is over."""
         assert isinstance(pl_module, TrainingModule)
         self._refuse_nan(pl_module)
         row = pl_module.complete_epoch()
         if trainer.is_global_zero:
             self.table.write({**row, "seconds": round(self.seconds, 2)})
         over = pl_module.is_over
-        if over or self._is_due(pl_module.config.run.checkpoint_minutes):
+        if over or pl_module.epoch == 1 or self._is_due(pl_module.config.run.checkpoint_minutes):
             self.save(trainer, pl_module)
         trainer.should_stop = over
 

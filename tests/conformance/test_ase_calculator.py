@@ -81,6 +81,22 @@ def test_messages_name_the_fault(fault, words):
     assert words in run_check(check, Subject(calculator)).message
 
 
+@pytest.mark.parametrize("name", ["forces", "stress"])
+@pytest.mark.parametrize("factor", [0.995, 1.01])
+def test_a_factor_near_one(name, factor):
+    class Scaled(LennardJones):
+        def calculate(self, *args, **kwargs):
+            super().calculate(*args, **kwargs)
+            self.results[name] *= factor
+
+    crystal = bulk("Cu", "fcc", a=1.7).repeat(2)
+    crystal.rattle(0.05, seed=1)
+    subject = Subject(lambda: Scaled(rc=4.0, smooth=True), crystal)
+    outcome = run_check("forces" if name == "forces" else "stress_unit", subject)
+    assert outcome.state == "failed"
+    assert f"a factor of {factor}" in outcome.message
+
+
 def test_a_small_force_among_large_ones():
     """It is said to be zero: less than what single components are compared to, which the others' size decides."""
     spoil = False
@@ -93,10 +109,10 @@ def test_a_small_force_among_large_ones():
             if spoil:
                 forces[2] = 0.0
 
-    subject = Subject(lambda: Forgets(rc=8.0), Atoms("Cu3", positions=[[0, 0, 0], [0.95, 0.2, 0], [0.3, 1.6, 0.3]]))
+    subject = Subject(lambda: Forgets(rc=8.0), Atoms("Cu3", positions=[[0, 0, 0], [0.95, 0.2, 0], [0.3, 2.6, 0.3]]))
     used = subject.atoms()
     used.get_forces()
-    assert 0.005 < used.calc.ratio < 0.02
+    assert 0.0005 < used.calc.ratio < 0.002
     assert run_check("forces", subject).state == "passed"
     spoil = True
     outcome = run_check("forces", subject)

@@ -61,6 +61,13 @@ def test_layout_and_precision_of_the_user():
         assert_equivariant(cross, "2x1o", "1e", **options)
 
 
+def test_a_module_in_its_own_precision():
+    for dtype, error in ((torch.float32, 1e-4), (torch.float64, 1e-10)):
+        assert assert_equivariant(torch.nn.Linear(1, 4, dtype=dtype), "0e", "4x0e") == 0
+        with pytest.raises(AssertionError, match=f"allowed is {error:.0e}"):
+            assert_equivariant(torch.nn.Linear(3, 3, bias=False, dtype=dtype), "1o", "1o")
+
+
 def test_wrong_size_is_found():
     with pytest.raises(AssertionError, match="the result has 3 components, 2x1o has 6"):
         assert_equivariant(lambda x: x, "1o", "2x1o")

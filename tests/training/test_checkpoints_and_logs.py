@@ -4,12 +4,14 @@ import pickle
 
 import pytest
 import torch
-from emt_data import emt_frames
+from emt_data import emt_frames, small_config
 
+from ase_equivariant.training.callbacks import RunKeeper
 from ase_equivariant.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ase_equivariant.training.dataset import make_samples
 from ase_equivariant.training.loader import EpochLoader
 from ase_equivariant.training.logs import MetricsLog, read_metrics
+from ase_equivariant.training.run import train
 
 
 def test_checkpoint_round_trip(tmp_path):
@@ -90,3 +92,11 @@ def test_skipping_continues_an_epoch():
     loader.skip = 2
     assert energies(loader) == whole[4:]
     assert loader.batches_per_epoch == 4
+
+
+def test_the_first_epoch_is_kept(emt_file, tmp_path, monkeypatch):
+    """However soon after it a run is killed; then it is a matter of minutes."""
+    save, epochs = RunKeeper.save, []
+    monkeypatch.setattr(RunKeeper, "save", lambda *args: (epochs.append(args[2].epoch), save(*args)))
+    train(small_config(emt_file, tmp_path / "run"), quiet=True)
+    assert epochs == [1, 4]

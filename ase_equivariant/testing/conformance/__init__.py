@@ -62,8 +62,9 @@ def assert_ase_calculator(calculator: Any, structure: Atoms | None = None) -> li
     Properties, types and shapes; forces and stress against differences of energies, with ASE's signs, units and Voigt
     order; free energy; whether every change is noticed; pickle, deepcopy, todict; sharing by the images of a NEB;
     trajectories; mixed periodicity; single atoms; that the user's Atoms are left as they were.
-    The unit of the energy itself cannot be known. Accuracy is not asked for either: two percent of the largest
-    component pass, see :func:`ase_equivariant.testing.assert_derivatives` for more.
+    The unit of the energy itself cannot be known. Accuracy is asked for as far as the energy's own rounding and
+    cutoff let see it: forces and stress may be off by 0.2 percent of the largest component, and by up to two where
+    differences of the energy leave that in doubt; see :func:`ase_equivariant.testing.assert_derivatives` for more.
 
     Parameters
     ----------

@@ -13,6 +13,8 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import CalculatorSetupError, compare_atoms
 from numpy.typing import NDArray
 
+from ase_equivariant.testing.differences import Expected
+
 # All six components of the strain differ, so that those of the stress do.
 _STRAIN = ((0.020, 0.012, -0.030), (0.012, -0.045, 0.048), (-0.030, 0.048, 0.060))
 _RATTLE = 0.05  # Å
@@ -52,7 +54,7 @@ class Subject:
         if not hasattr(self._reusable, "get_property"):
             raise ValueError(f"{self.name} is no ASE calculator, it has no get_property: give one or what makes one")
         self._structure = self._first_that_works(_candidates() if structure is None else [structure])
-        self.expected_stress: NDArray[np.float64] | None = None  # by energy differences, once they are known
+        self.expected_stress: Expected | None = None  # by energy differences, once they are known
 
     @property
     def offered(self) -> tuple[str, ...]:
