@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import torch
+from ase.units import GPa
 
 from ase_equivariant import load_model
 from ase_equivariant.io.atomic import atomic_path
@@ -17,6 +18,16 @@ from ase_equivariant.io.catalog import CATALOG
 from ase_equivariant.potential.frozen import FrozenPotential
 from ase_equivariant.training.evaluate import evaluate
 from ase_equivariant.training.readers import read_frames
+
+
+def rows(results: dict, published: dict) -> str:
+    """Of the results page."""
+    lines = []
+    for name, found in results.items():
+        cells = [found["energy_per_atom MAE (meV/atom)"], found["forces MAE (meV/Å)"]]
+        stress, errors = found["stress MAE (meV/Å³)"] / 1000 / GPa, published.get(name, {}).get("errors", "–")
+        lines.append(f"| {name} | {cells[0]:.1f} | {cells[1]:.1f} | {stress:.2f} | {errors} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

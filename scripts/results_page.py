@@ -8,9 +8,17 @@ import sys
 from pathlib import Path
 
 import evaluate_readouts as readouts
-from ase.units import GPa
+import evaluate_universal as universal
 
 from ase_equivariant import load_model
+
+
+def network(card) -> str:
+    """Layers times channels of scalars, a square where features are squared, and epochs."""
+    architecture = card.training["config"]["model"]["architecture"]
+    channels = str(architecture.get("irreps_hidden", "vectors")).partition("x")[0]
+    squares = "²" if architecture.get("tensor_square") else ""
+    return f"{architecture['num_layers']} × {channels}{squares}, {card.training['epochs']}"
 
 
 def row(path: Path, published: list[str], error: str, energy: str, unit: str) -> str:
@@ -18,26 +26,18 @@ def row(path: Path, published: list[str], error: str, energy: str, unit: str) ->
     card, size = loaded.card, sum(p.numel() for p in loaded.potential.parameters())
     errors = [card.errors.get(f"test {key} {error} ({u})") for key, u in ((energy, unit), ("forces", "meV/Å"))]
     cells = [path.stem, " / ".join(f"{value:.2f}" if value else "–" for value in errors), *published, size]
-    cells += [f"{path.stat().st_size / 1e6:.2f}", card.training["hours"]]
+    cells += [network(card), f"{path.stat().st_size / 1e6:.2f}", card.training["hours"]]
     speed = card.training.get("speed", {"microseconds_per_atom": "–", "structure": "not measured"})
     return f"| {' | '.join(map(str, cells))} | {speed['microseconds_per_atom']} ({speed['structure']}) |\n"
 
 
 def table(models: list[Path], known: dict, energy: str = "energy", unit: str = "meV") -> str:
     error, columns, errors = known.get("error", "RMSE"), known.get("columns", []), known.get("errors", {})
-    head = ["model", f"test energy / forces {error} ({unit}, meV/Å)", *columns, "parameters", "MB", "hours", "µs/atom"]
+    own = ["parameters", "network, epochs", "MB", "hours", "µs/atom"]
+    head = ["model", f"test energy / forces {error} ({unit}, meV/Å)", *columns, *own]
     of_others = [errors.get(path.stem.partition("-")[2] or path.stem, ["–"] * len(columns)) for path in models]
     rows = [row(path, cells, error, energy, unit) for path, cells in zip(models, of_others, strict=True)]
     return "".join([f"| {' | '.join(head)} |\n", f"|{'---|' * len(head)}\n", *rows])
-
-
-def universal(results: dict, published: dict) -> str:
-    rows = []
-    for name, found in results.items():
-        cells = [found["energy_per_atom MAE (meV/atom)"], found["forces MAE (meV/Å)"]]
-        stress, errors = found["stress MAE (meV/Å³)"] / 1000 / GPa, published.get(name, {}).get("errors", "–")
-        rows.append(f"| {name} | {cells[0]:.1f} | {cells[1]:.1f} | {stress:.2f} | {errors} |")
-    return "\n".join(rows) + "\n"
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     groups["flexible"] = [path for path in files if path.stem in published["flexible"]["errors"]]
     page = {kind: table(models, published[kind]) for kind, models in groups.items()}
     page["others"] = table(sorted(set(files).difference(*groups.values())), {}, "energy_per_atom", "meV/atom")
-    page["universal"] = universal(results, published["universal"])
+    page["universal"] = universal.rows(results, published["universal"])
     page |= {f"{kind}_source": published[kind]["source"] for kind in groups}
     page["sources"] = "; ".join(dict.fromkeys(known["source"] for known in published["universal"].values()))
     page["cards"] = ", ".join(f"[{path.stem}]({path.stem}.md)" for path in files)
