@@ -11,9 +11,10 @@ from ase_equivariant.architectures.nequip import NequIP, NequIPLayer
 from ase_equivariant.potential.potential import Potential
 from ase_equivariant.potential.training_layout import SPLINE_MARGIN, TrainingLayout
 
-# Rows at knots −2 … 2 to the coefficient at knot 0: the cubic B-spline with these coefficients is as close to a
-# smooth function as the interpolating one to terms of fourth order in the spacing.
-_STENCIL = (1 / 36, -10 / 36, 54 / 36, -10 / 36, 1 / 36)
+# Rows at a knot, at its neighbours and theirs to the coefficient there: the cubic B-spline with these coefficients is
+# as close to a smooth function as the interpolating one to terms of fourth order in the spacing.
+_STENCIL = (54 / 36, -10 / 36, 1 / 36)
+_MARGIN = len(_STENCIL) - 1
 _NEAREST = 0.01  # Å; radial functions are even in the distance, and sin(kr)/r is not evaluated at 0
 
 
@@ -24,13 +25,8 @@ class Packing:
         self._layout, self._potential = layout, potential
         self._parameters = list(potential.parameters())
         self._network = cast(NequIP, potential.network)
-        config, margin = self._network.config, len(_STENCIL) // 2
-        knots = num_intervals + SPLINE_MARGIN
-        stencil = torch.zeros(knots, knots + 2 * margin, dtype=torch.float64)
-        for k, weight in enumerate(_STENCIL):
-            stencil += weight * torch.eye(knots, knots + 2 * margin, dtype=torch.float64).roll(k, 1)
-        self._stencil = stencil.to(potential.dtype)
-        r = (torch.arange(knots + 2 * margin, dtype=torch.float64) - 1 - margin) * (config.cutoff / num_intervals)
+        config, rows = self._network.config, num_intervals + SPLINE_MARGIN + 2 * _MARGIN
+        r = (torch.arange(rows, dtype=torch.float64) - 1 - _MARGIN) * (config.cutoff / num_intervals)
         self._r = r.abs().clamp(min=_NEAREST).to(potential.dtype)
         self._powers = [self._solid_powers(layer) for layer in self._layers] if config.solid_harmonics else None
         self._groups = [(s, torch.tensor([s])) for s in range(len(config.species))]
@@ -59,9 +55,9 @@ class Packing:
         for k, layer in enumerate(self._layers):
             radial = layer.convolution.radial
             if self._powers is None:  # the last map is linear: fewer columns before it than behind
-                weights = radial.last(self._stencil @ radial.hidden(basis))
+                weights = radial.last(_coefficients(radial.hidden(basis)))
             else:
-                weights = self._stencil @ (radial(basis) * self._powers[k])
+                weights = _coefficients(radial(basis) * self._powers[k])
             columns = self._layout.table_columns[k]
             if len(columns) != weights.shape[1]:
                 weights = torch.nn.functional.pad(weights, (0, 1)).index_select(1, columns)
@@ -81,6 +77,16 @@ class Packing:
             row.new_zeros(len(row), width).index_copy(1, places, row)
             for row, width, places in zip(rows, layout.species_widths, layout.species_places, strict=True)
         ]
+
+
+def _coefficients(rows: Tensor) -> Tensor:
+    """Of splines, (knots, columns), of functions at the knots and at two more on either side."""
+    knots = len(rows) - 2 * _MARGIN
+    at = [rows[k : k + knots] for k in range(2 * _MARGIN + 1)]
+    result = _STENCIL[0] * at[_MARGIN]
+    for k, weight in enumerate(_STENCIL[1:], 1):
+        result = result.add(at[_MARGIN - k] + at[_MARGIN + k], alpha=weight)
+    return result
 
 
 class _Gather(torch.autograd.Function):
