@@ -83,12 +83,12 @@ def _locate(config: type[BaseModel], path: Sequence[Any]) -> tuple[list[str], ty
         keys.append(part)
         inside = choices[0] if choices else None
         if inside is not None and part in inside.model_fields:  # otherwise a position in a list, or a key of a table
-            choices = _inner_models(inside.model_fields[part].annotation)
+            choices = inner_models(inside.model_fields[part].annotation)
     return keys, inside
 
 
-def _inner_models(annotation: Any) -> list[type[BaseModel]]:
+def inner_models(annotation: Any) -> list[type[BaseModel]]:
     """The configuration classes inside ``Config | None``, ``list[Config]``, ``Config | Other`` and the like."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for argument in getattr(annotation, "__args__", ()) for model in _inner_models(argument)]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in inner_models(argument)]

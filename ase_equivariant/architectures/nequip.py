@@ -47,7 +47,11 @@ class NequIPConfig(ArchitectureConfig):
     radial_hidden : tuple of int
         Hidden widths of the radial networks.
     cutoff_function : {"polynomial", "xplor"}
-        Smooth cutoff, with ``polynomial_p`` or ``xplor_onset`` (Å).
+        Smooth cutoff, with ``polynomial_p`` or ``xplor_onset``.
+    polynomial_p : float
+        Exponent of the polynomial: the higher, the later messages fade.
+    xplor_onset : float or None
+        Distance (Å) from which XPLOR's switch falls.
     pair_cutoffs : dict or None
         Shorter cutoffs (Å) of some pairs, ``{centre: {neighbour: cutoff}}`` by chemical symbol; the
         others have ``cutoff``. Radial functions are those of the distance stretched by cutoff / pair cutoff.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated
 
 import typer
@@ -10,10 +12,26 @@ import typer
 from ase_equivariant.cli.common import console
 from ase_equivariant.cli.evaluate import error_table
 from ase_equivariant.training.config import load_config
+from ase_equivariant.training.config_keys import config_keys
 from ase_equivariant.training.run import train as run_training
 
 # Tells scripts that there is no final model yet: the same command is to be run again.
 UNFINISHED = 3
+_WIDTH = 116
+
+
+def _print_keys(asked: bool) -> None:
+    """As a TOML file: comments, and what has a default."""
+    if not asked:
+        return
+    for key in config_keys():
+        of = f" Where {key.of}." if key.of else ""
+        text = f"{key.meaning.replace('``', '')}{of} ({key.kind})"
+        lines = [f"# {line}" for line in wrap(text, _WIDTH)]
+        default = "" if key.default is None else json.dumps(key.default)
+        holds = key.always and not key.of and default
+        print("\n".join([*lines, f"{'' if holds else '# '}{key.name} = {default}".rstrip()]), end="\n\n")
+    raise typer.Exit
 
 
 def train(
@@ -23,6 +41,10 @@ def train(
         bool, typer.Option("--restart-from-scratch", help="Remove the earlier run in the folder.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")] = False,
+    keys: Annotated[
+        bool,
+        typer.Option("--keys", callback=_print_keys, is_eager=True, help="List all keys, their defaults and meaning."),
+    ] = False,
 ) -> None:
     """Train a model, or continue where the same command was stopped or killed.
 

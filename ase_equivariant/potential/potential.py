@@ -62,8 +62,9 @@ class PotentialConfig(Config):
     readout_hidden : tuple of int
         Hidden widths of the energy read-out; empty for a linear one.
     zbl : bool
-        Whether to add the ZBL nuclear repulsion, switched off between ``zbl_inner`` and
-        ``zbl_outer`` (Å).
+        Whether to add the ZBL nuclear repulsion.
+    zbl_inner, zbl_outer : float
+        Å, between which it is switched off.
     zbl_envelope_p : float or None
         Exponent of a polynomial envelope up to the network's cutoff that takes the place of
         that switch, as in NequIP.

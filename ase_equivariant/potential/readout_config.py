@@ -22,6 +22,8 @@ class ReadoutConfig(Config):
 
     Attributes
     ----------
+    kind : str
+        Which of them, one literal for each; tells configurations apart.
     hidden : tuple of int
         Channels (of each irrep) of gated layers between the features and the last, linear one; empty for a linear
         read-out.
@@ -57,6 +59,11 @@ class DipoleConfig(ReadoutConfig):
     dipole of a neutral structure depends on no origin; that of an ion is about its centre of mass. Of a periodic
     structure there is none (it would change by e times a lattice vector with the choice of the cell); its derivative,
     the Born effective charges, there is without ``charges``.
+
+    Attributes
+    ----------
+    charges : bool
+        Whether charges of atoms are part of it.
     """
 
     kind: Literal["dipole"] = "dipole"

@@ -62,9 +62,9 @@ class RunConfig(Config):
         Whether to use compiled derivatives where there are any (on the CPU, for what MD runs compiled, too, without
         normalization). They are checked against autograd's at the start, and ever more rarely along the way.
     batch_size, validation_batch_size : int
-        Structures of one step, all processes together.
+        Structures at a time, all processes together.
     max_epochs : int
-        Length.
+        Length of the run.
     max_minutes : float or None
         Of training, after which it stops cleanly before its next step, and the same command continues. Reading data
         before, and a validation under way, come on top: leave a job that ends by itself some minutes.
@@ -137,7 +137,17 @@ class RunConfig(Config):
 
 
 class CardConfig(Config):
-    """What the model file says of its data."""
+    """What the model file says of its data.
+
+    Attributes
+    ----------
+    description : str
+        What the model is of, and where it holds.
+    level_of_theory, training_data, test_data, citation, data_license : str
+        What those who use the model need to know.
+    license : str
+        Of the model.
+    """
 
     description: str = ""
     level_of_theory: str = ""
@@ -151,8 +161,13 @@ class CardConfig(Config):
 class TrainConfig(Config):
     """A training run.
 
-    ``model.architecture.species`` may be left out: the data has it. With ``init``, the name or file of a
-    trained model, all of ``model`` is left out: the network and its weights are that model's.
+    ``model.architecture.species`` may be left out: the data has it.
+
+    Attributes
+    ----------
+    init : str or None
+        Name or file of a trained model to start from. All of ``model`` is left out then: the network and its weights
+        are that model's.
     """
 
     data: DataConfig

@@ -34,6 +34,8 @@ class DataConfig(LabelConfig):
     test_where : dict or None
         Or test structures by what they carry in ``atoms.info``: keys, and patterns that the text of each value
         must match, such as ``{file = "test*"}``.
+    split_seed : int
+        Of the draws.
     references : {"least_squares", "isolated_atoms", "none"} or dict
         Energy of each element: fitted, that of lone atoms (in ``isolated_atoms`` or among the
         structures), zero, or values in eV.

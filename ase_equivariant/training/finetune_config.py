@@ -16,6 +16,11 @@ class ReplayWeights(Config):
     """Weights of the loss's terms for replayed structures; None is that of the run's own ``loss``.
 
     Zero for ``energy`` leaves forces, for where levels of theory differ by more than energies of elements.
+
+    Attributes
+    ----------
+    energy, forces, stress : float or None
+        In place of ``loss``'s.
     """
 
     energy: Weight | None = None

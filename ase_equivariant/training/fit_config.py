@@ -55,8 +55,10 @@ class ScheduleConfig(Config):
         Where "cosine" and "linear" end and what "plateau" does not go below, in units of ``lr``.
     epochs : int or None
         Length of "cosine" and "linear"; default ``run.max_epochs``.
-    plateau_factor, plateau_patience : float, int
-        "plateau" multiplies by the factor after so many epochs without a better validation loss.
+    plateau_factor : float
+        "plateau" multiplies by it after so many epochs without a better validation loss as follows.
+    plateau_patience : int
+        Epochs.
     """
 
     name: Literal["constant", "cosine", "linear", "plateau"] = "cosine"
@@ -88,7 +90,13 @@ class TermConfig(Config):
 
 
 class EnergyTermConfig(TermConfig):
-    """The energy's term; ``per_atom`` divides the error by the number of atoms."""
+    """The energy's term.
+
+    Attributes
+    ----------
+    per_atom : bool
+        Whether its error is divided by the number of atoms.
+    """
 
     per_atom: bool = True
 
