@@ -56,7 +56,7 @@ class ScheduleConfig(Config):
     epochs : int or None
         Length of "cosine" and "linear"; default ``run.max_epochs``.
     plateau_factor : float
-        "plateau" multiplies by it after so many epochs without a better validation loss as follows.
+        "plateau" multiplies by it at the first validation that is as many epochs as follows without a better loss.
     plateau_patience : int
         Epochs.
     """

@@ -71,7 +71,7 @@ class TrainingModule(pl.LightningModule):
         self._val_errors, self._val_sums = ErrorSums(), torch.zeros(0)
         self._restored = state
         if state is not None:
-            self.schedule.load_state_dict(state["schedule"])
+            self.schedule.load_state_dict(state["schedule"], state["epoch"])
             self.epoch, self.batches_done, self.steps_done = state["epoch"], state["batches_done"], state["steps_done"]
             self._loss_sum = state["loss_sum"]
             best = state["best"]
@@ -223,7 +223,7 @@ class TrainingModule(pl.LightningModule):
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, self.epoch
             self.best_weights = {k: v.detach().cpu().clone() for k, v in self.potential.state_dict().items()}
-        self.schedule.on_validation(loss)
+        self.schedule.on_validation(loss, self.epoch)
         self.ema.swap()
 
     def complete_epoch(self) -> dict[str, float]:

@@ -25,7 +25,7 @@ class Schedule:
         self.config = config
         self.warmup_steps = config.warmup_epochs * steps_per_epoch
         self.total_steps = (config.epochs or max_epochs) * steps_per_epoch
-        self.plateau, self.best, self.waited = 1.0, math.inf, 0
+        self.plateau, self.best, self.since = 1.0, math.inf, -1
 
     def factor(self, step: int) -> float:
         """The factor for the optimizer step number ``step``, from 0."""
@@ -43,20 +43,19 @@ class Schedule:
         falling = 1 - progress if name == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
         return final + (1 - final) * falling
 
-    def on_validation(self, loss: float) -> None:
-        """Tell a "plateau" schedule the validation loss."""
+    def on_validation(self, loss: float, epoch: int) -> None:
+        """Tell a "plateau" schedule the validation loss at the end of an epoch, from 0."""
         if loss < self.best:
-            self.best, self.waited = loss, 0
-            return
-        self.waited += 1
-        if self.waited >= self.config.plateau_patience:
+            self.best, self.since = loss, epoch
+        elif epoch - self.since >= self.config.plateau_patience:
             self.plateau = max(self.plateau * self.config.plateau_factor, self.config.final_factor)
-            self.waited = 0
+            self.since = epoch
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must keep."""
-        return {"plateau": self.plateau, "best": self.best, "waited": self.waited}
+        return {"plateau": self.plateau, "best": self.best, "since": self.since}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict`."""
-        self.plateau, self.best, self.waited = state["plateau"], state["best"], state["waited"]
+    def load_state_dict(self, state: dict[str, Any], epoch: int) -> None:
+        """Continue from :meth:`state_dict` in an epoch; earlier versions counted validations, taken for epochs here."""
+        self.plateau, self.best = state["plateau"], state["best"]
+        self.since = state["since"] if "since" in state else epoch - 1 - state["waited"]

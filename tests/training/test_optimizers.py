@@ -160,16 +160,34 @@ def test_schedule_length_can_be_its_own():
 
 def test_plateau_waits_and_goes_on_from_its_state():
     s = schedule(name="plateau", warmup_epochs=0, plateau_factor=0.5, plateau_patience=2, final_factor=0.2)
-    for loss in (1.0, 0.9, 0.95):
-        s.on_validation(loss)
+    for epoch, loss in enumerate((1.0, 0.9, 0.95)):
+        s.on_validation(loss, epoch)
     assert s.factor(0) == 1.0
     again = schedule(name="plateau", warmup_epochs=0, plateau_factor=0.5, plateau_patience=2, final_factor=0.2)
-    again.load_state_dict(s.state_dict())
-    again.on_validation(0.91)
+    again.load_state_dict(s.state_dict(), epoch=3)
+    again.on_validation(0.91, epoch=3)
     assert again.factor(0) == 0.5
-    for _ in range(10):
-        again.on_validation(1.0)
+    for epoch in range(4, 14):
+        again.on_validation(1.0, epoch)
     assert again.factor(0) == 0.2
+
+
+def test_plateau_counts_epochs_however_seldom_they_are_validated():
+    s = schedule(name="plateau", warmup_epochs=0, plateau_factor=0.5, plateau_patience=6)
+    factors = []
+    for epoch in range(4, 30, 5):  # the best at its first validation, epoch 4
+        s.on_validation(1.0, epoch)
+        factors.append(s.factor(0))
+    assert factors == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_plateau_goes_on_from_a_state_of_earlier_versions():
+    s = schedule(name="plateau", warmup_epochs=0, plateau_factor=0.5, plateau_patience=3)
+    s.load_state_dict({"plateau": 0.5, "best": 1.0, "waited": 1}, epoch=7)
+    s.on_validation(1.0, epoch=7)
+    assert s.factor(0) == 0.5
+    s.on_validation(1.0, epoch=8)
+    assert s.factor(0) == 0.25
 
 
 # --- average of weights --------------------------------------------------------------------
