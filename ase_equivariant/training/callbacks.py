@@ -81,6 +81,12 @@ class RunKeeper(pl.Callback):
             "hours": round(self.seconds / 3600, 3),
         }
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Have the epoch validated if the run may end with it, whatever the interval: its weights may be the best."""
+        assert isinstance(pl_module, TrainingModule)
+        every = pl_module.config.run.validate_every
+        trainer.check_val_every_n_epoch = 1 if pl_module.ends_with(pl_module.epoch + 1) else every
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:

@@ -75,7 +75,7 @@ class RunConfig(Config):
     checkpoint_minutes : float
         How much work a kill may cost, once the first epoch is done; 0 writes after every epoch.
     validate_every : int
-        Epochs; at most ``max_epochs``.
+        Epochs; the last epoch is validated in any case.
     tensorboard : bool
         Write TensorBoard's event files too.
     """
@@ -121,17 +121,12 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _validated_before_the_end(self) -> Self:
+    def _validated_between(self) -> Self:
         every, patience = self.validate_every, self.early_stopping_epochs
-        if every > self.max_epochs:
-            raise ValueError(
-                f"validate_every = {every} is more than max_epochs = {self.max_epochs}: no epoch would be validated "
-                "and no model written; lower validate_every"
-            )
         if patience is not None and patience < every:
             raise ValueError(
-                f"early_stopping_epochs = {patience} is less than validate_every = {every}: the run would stop before "
-                f"it is validated again; make it {every} or more, or lower validate_every"
+                f"early_stopping_epochs = {patience} is less than validate_every = {every}: the run would want to "
+                f"stop between two validations; make it {every} or more, or lower validate_every"
             )
         return self
 

@@ -242,14 +242,13 @@ class TrainingModule(pl.LightningModule):
         self.train_loader.epoch, self.train_loader.skip = self.epoch, 0
         return self.last_row
 
-    @property
-    def stale_epochs(self) -> int:
-        """Whole epochs since the best validation."""
-        return self.epoch - 1 - self.best_epoch
+    def ends_with(self, epochs: int) -> bool:
+        """Whether the run is over after so many epochs: all are done, or the validation so far stays the best."""
+        run, stale = self.config.run, epochs - 1 - self.best_epoch
+        patience = run.early_stopping_epochs
+        return epochs >= run.max_epochs or (patience is not None and stale >= patience)
 
     @property
     def is_over(self) -> bool:
         """Whether the last epoch is done, or the validation has not improved for long enough."""
-        run = self.config.run
-        patience = run.early_stopping_epochs
-        return self.epoch >= run.max_epochs or (patience is not None and self.stale_epochs >= patience)
+        return self.ends_with(self.epoch)

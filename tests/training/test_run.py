@@ -167,6 +167,22 @@ def test_a_run_without_a_finite_validation_has_no_model_and_says_so(emt_file, tm
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize(("every", "validated"), [(3, [3, 5]), (9, [5])])
+def test_the_last_epoch_is_validated_whatever_the_interval(emt_file, tmp_path, every, validated):
+    options = {"max_epochs": 5, "validate_every": every, "ema_decay": 0.0}
+    result = train(small_config(emt_file, tmp_path, run=options), quiet=True)
+    assert [int(row["epoch"]) for row in rows(tmp_path) if row["val_loss"]] == validated
+    assert result.record["best_epoch"] == 5
+
+
+def test_the_last_epoch_before_an_early_stop_is_validated(emt_file, tmp_path):
+    options = {"max_epochs": 50, "validate_every": 3, "early_stopping_epochs": 4, "ema_decay": 0.0}
+    train(small_config(emt_file, tmp_path, optimizer={"lr": 1e-12}, run=options), quiet=True)
+    table = rows(tmp_path)
+    assert len(table) < 50
+    assert table[-1]["val_loss"]
+
+
 def test_early_stopping(emt_file, tmp_path):
     config = small_config(
         emt_file,
