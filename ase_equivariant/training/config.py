@@ -22,6 +22,8 @@ from ase_equivariant.training.numbers import Count, NonNegative, Positive
 
 # Placeholder where the species are left to the data, so that the rest can be validated without it.
 _ANY_SPECIES = ["H"]
+# Keys of architectures that name species, which the placeholder cannot stand for.
+_BY_SPECIES = ("pair_cutoffs", "neighbors_per_species")
 # What may change when a killed run continues: nothing that moves the weights.
 _FREE_TO_CHANGE = {
     "run": ("max_minutes", "threads", "checkpoint_minutes", "tensorboard", "folder", "name", "num_nodes")
@@ -156,7 +158,7 @@ class CardConfig(Config):
 class TrainConfig(Config):
     """A training run.
 
-    ``model.architecture.species`` may be left out: the data has it.
+    ``model.architecture.species`` may be left out, unless another key goes by species: the data has it.
 
     Attributes
     ----------
@@ -185,6 +187,9 @@ class TrainConfig(Config):
         architecture = model.get("architecture") if isinstance(model, dict) else None
         if not isinstance(model, dict) or not isinstance(architecture, dict) or "species" in architecture:
             return values
+        for key in _BY_SPECIES:
+            if architecture.get(key) is not None:
+                raise ConfigError(f"model.architecture.{key} goes by species: give model.architecture.species, too")
         model = {**model, "architecture": {**architecture, "species": _ANY_SPECIES}}
         return {**values, "model": model, "species_from_data": True}
 
@@ -210,8 +215,14 @@ class TrainConfig(Config):
         return Path(self.run.folder or f"runs/{self.run.name}")
 
     def with_architecture(self, **values: Any) -> Self:
-        """Return a configuration whose architecture has some values set."""
-        architecture = self.model.architecture.model_copy(update=values)
+        """Return a configuration whose architecture has some values set.
+
+        Raises
+        ------
+        ConfigError
+            If the architecture's other keys do not go with them.
+        """
+        architecture = type(self.model.architecture).parse({**self.model.architecture.model_dump(), **values})
         model = self.model.model_copy(update={"architecture": architecture})
         return self.model_copy(update={"model": model, "species_from_data": False})
 

@@ -44,6 +44,8 @@ def test_minimal_config_does_not_touch_the_data(tmp_path):
         ('data.train=["a.xyz", "b.xyz", "a.xyz"]', "train names a.xyz twice"),
         ('data={train="a.xyz", validation=["b.xyz", "a.xyz"]}', "validation names a.xyz, which train has too"),
         ("loss={energy={weight=0}, forces={weight=0}}", "every weight is zero"),
+        ("model.architecture.pair_cutoffs={Cu={Cu=3}}", "pair_cutoffs goes by species: give model.architecture"),
+        ("model.architecture.neighbors_per_species={H=10}", "neighbors_per_species goes by species: give model.arch"),
         ("optimizer.lr", "write section.key=value"),
         ("optimizer.lr.x.y=3", "optimizer"),
         ("run.max_minutes=nan", "run.max_minutes"),
@@ -56,6 +58,14 @@ def test_errors_say_where_and_what(tmp_path, override, message):
     with pytest.raises(ConfigError) as error:
         load_config(write_config(tmp_path), [override])
     assert message in str(error.value)
+
+
+def test_an_architecture_is_validated_when_the_data_has_filled_it_in(tmp_path):
+    by_species = ("model.architecture.species=['Cu']", "model.architecture.neighbors_per_species={Cu=10}")
+    config = load_config(write_config(tmp_path), by_species)
+    assert config.with_architecture(avg_num_neighbors=9.0).model.architecture.avg_num_neighbors == 9.0
+    with pytest.raises(ConfigError, match="neighbors_per_species needs one number for each of Cu, Au"):
+        config.with_architecture(species=("Cu", "Au"))
 
 
 def test_every_fault_is_told_at_once(tmp_path):
