@@ -201,6 +201,10 @@ class TrainConfig(Config):
                 f"loss.readouts has {unknown[0]!r}, which the model does not predict: "
                 f"{'choose from ' + ', '.join(known) if known else 'list it in model.readouts'}"
             )
+        terms = (self.loss.energy, self.loss.forces, self.loss.stress, *known.values())
+        if not any(term.weight > 0 for term in terms):
+            names = ["loss.energy", "loss.forces", "loss.stress", *(f"loss.readouts.{name}" for name in known)]
+            raise ValueError(f"every weight of the loss is zero: give one of {', '.join(names)} a positive one")
         return self
 
     @model_validator(mode="after")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from ase_equivariant.config import Config
 from ase_equivariant.training.numbers import Count, NonNegative, Positive
@@ -117,13 +117,6 @@ class LossConfig(Config):
     forces: TermConfig = TermConfig()
     stress: TermConfig = TermConfig(weight=0.0)
     readouts: dict[str, TermConfig] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        others = any(term.weight > 0 for term in self.readouts.values())
-        if self.energy.weight == self.forces.weight == self.stress.weight == 0 and not others:
-            raise ValueError("every weight is zero: give energy, forces or stress a positive one")
-        return self
 
     def readout_terms(self, readouts: Sequence[str]) -> dict[str, TermConfig]:
         """Terms of the read-outs of a model, and of derivatives of its dipole."""

@@ -249,6 +249,36 @@ def test_loss_names_what_the_model_predicts(labelled, tmp_path):
         config(labelled, tmp_path, loss={"readouts": {"quadrupole": {"weight": 1.0}}})
 
 
+NOTHING_ELSE = {"energy": {"weight": 0.0}, "forces": {"weight": 0.0}}
+
+
+def test_a_dipole_may_be_all_that_is_trained(tmp_path):
+    teacher, structures = make_potential(), [water(seed) for seed in range(12)]
+    for atoms in structures:
+        atoms.info["mu"] = teacher(atoms_to_graph(atoms, teacher.cutoff))["dipole"][0].numpy()
+    write(tmp_path / "water.xyz", structures, format="extxyz")
+    result = train(
+        config(
+            tmp_path / "water.xyz",
+            tmp_path / "run",
+            data={"train": str(tmp_path / "water.xyz"), "validation": 2, "dipole_key": "mu", "references": "none"},
+            model={"architecture": NETWORK, "readouts": [{"kind": "dipole"}]},
+            loss=NOTHING_ELSE,
+            run={"folder": str(tmp_path / "run"), "max_epochs": 30, "batch_size": 4, "threads": 1, "ema_decay": 0.5},
+        ),
+        quiet=True,
+    )
+    dipole = result.evaluations["validation"].comparisons["dipole"]
+    assert set(result.evaluations["validation"].comparisons) == {"dipole"}
+    assert dipole.rmse < 0.5 * dipole.spread
+
+
+def test_a_loss_of_nothing_names_the_read_outs(labelled, tmp_path):
+    unused = {name: {"weight": 0.0} for name in ("dipole", "polarizability", "charges")}
+    with pytest.raises(ConfigError, match=r"every weight of the loss is zero: .* loss\.readouts\.dipole"):
+        config(labelled, tmp_path, loss={**NOTHING_ELSE, "readouts": unused})
+
+
 def test_labels_must_be_there(labelled, tmp_path):
     data = {"train": str(labelled), "validation": 2, **{k: v for k, v in KEYS.items() if k != "dipole_key"}}
     with pytest.raises(DataError, match=r"data\.dipole_key"):
