@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -126,28 +127,38 @@ def build_potential(config: TrainConfig, splits: Splits) -> tuple[Potential, Tra
 
 
 def _resolve_species(config: TrainConfig, splits: Splits) -> tuple[str, ...]:
-    """Those of the configuration or of the initial model; else those that there is something to learn of."""
+    """Those of the configuration or of the initial model; else those that there is something to learn of.
+
+    Only the initial model may know elements that no training structure has.
+    """
     trained = species_of(splits.train)
     unseen = [symbol for symbol in species_of(chain(splits.validation, splits.test)) if symbol not in trained]
+    if unseen and config.init is None:
+        raise DataError(
+            f"no training structure has {', '.join(unseen)}, but validation or test structures have, and the model "
+            "cannot learn of them: leave those structures out, or choose others for training"
+        )
     if config.species_from_data:
-        if unseen:
-            raise DataError(
-                f"no training structure has {', '.join(unseen)}, but validation or test structures have, and the model "
-                "cannot learn of them: leave those structures out, or choose others for training"
-            )
         return trained
-    unknown = [symbol for symbol in (*trained, *unseen) if symbol not in config.model.architecture.species]
-    if unknown:
+    species = config.model.architecture.species
+    if unknown := [symbol for symbol in (*trained, *unseen) if symbol not in species]:
         raise DataError(
             f"the data has {', '.join(unknown)}, which "
             + (
                 f"{config.init} does not know: choose another model to start from"
                 if config.init
-                else f"model.architecture.species ({', '.join(config.model.architecture.species)}) lacks: "
-                "add them or leave the key out"
+                else f"model.architecture.species ({', '.join(species)}) lacks: add them or leave the key out"
             )
         )
-    return config.model.architecture.species
+    untrained = [symbol for symbol in species if symbol not in trained]
+    if untrained and config.init is None:
+        warnings.warn(
+            f"no training structure has {', '.join(untrained)}, which model.architecture.species lists: the model "
+            "will have random weights for them; leave them out",
+            UserWarning,
+            stacklevel=2,
+        )
+    return species
 
 
 def check_labels(config: TrainConfig, parts: Mapping[str, Sequence[Batch]]) -> None:

@@ -226,14 +226,17 @@ def test_elements_that_are_not_trained_on_are_refused(emt_file, tmp_path, part):
     data = {part: str(tmp_path / "silver.xyz")}
     with pytest.raises(DataError, match="no training structure has Ag, but validation or test structures have"):
         train(small_config(emt_file, tmp_path / "run", data=data), quiet=True)
-    listed = small_config(
-        emt_file,
-        tmp_path / "run",
-        data={**data, "references": {"Cu": 0.0, "Ag": 0.0, "Au": 0.0}},
-        architecture={"species": ["Cu", "Ag", "Au"]},
-        run={"max_epochs": 1},
-    )
-    assert train(listed, quiet=True).model_file is not None
+    data["references"] = {"Cu": 0.0, "Ag": 0.0, "Au": 0.0}
+    listed = small_config(emt_file, tmp_path / "run", data=data, architecture={"species": ["Cu", "Ag", "Au"]})
+    with pytest.raises(DataError, match="no training structure has Ag, but validation or test structures have"):
+        train(listed, quiet=True)
+
+
+def test_a_listed_element_that_no_structure_has_is_warned_about(emt_file, tmp_path):
+    config = small_config(emt_file, tmp_path, architecture={"species": ["Cu", "Ag", "Au"]}, run={"max_epochs": 1})
+    with pytest.warns(UserWarning, match="no training structure has Ag, which model.architecture.species lists"):
+        result = train(config, quiet=True)
+    assert load_model(result.model_file).potential.species == ("Cu", "Ag", "Au")
 
 
 @pytest.mark.parametrize("devices", [1, 8])
