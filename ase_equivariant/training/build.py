@@ -20,7 +20,7 @@ from ase_equivariant.io.model_file import ModelCard
 from ase_equivariant.potential import Potential
 from ase_equivariant.precision import parse_dtype
 from ase_equivariant.training.config import TrainConfig
-from ase_equivariant.training.dataset import Batch, make_samples, mean_neighbors
+from ase_equivariant.training.dataset import Batch, make_samples, make_training_samples, mean_neighbors
 from ase_equivariant.training.evaluate import Evaluation
 from ase_equivariant.training.finetune import freeze, label_replay, load_parent, refit_references, replay_sources
 from ase_equivariant.training.frames import Frame
@@ -82,7 +82,7 @@ def build_start(config: TrainConfig, splits: Splits) -> Start:
     parent = load_parent(config)
     freeze(deepcopy(parent.potential), config.finetune.freeze)  # a wrong name is told before the work
     again = replay_sources(config, parent)
-    samples = make_samples(splits.train, config.model.architecture.cutoff, dtype)
+    samples = make_training_samples(splits.train, config.model.architecture.cutoff, dtype)
     potential = deepcopy(parent.potential)
     moves = np.zeros(len(potential.species))
     if config.finetune.references == "refitted":
@@ -113,7 +113,7 @@ def build_potential(config: TrainConfig, splits: Splits) -> tuple[Potential, Tra
     """
     config = config.with_architecture(species=_resolve_species(config, splits))
     dtype = parse_dtype(config.run.dtype)
-    samples = make_samples(splits.train, config.model.architecture.cutoff, dtype)
+    samples = make_training_samples(splits.train, config.model.architecture.cutoff, dtype)
     if config.model.architecture.avg_num_neighbors is None:
         config = config.with_architecture(avg_num_neighbors=mean_neighbors(samples))
     species = config.model.architecture.species

@@ -108,6 +108,8 @@ class DataConfig(LabelConfig):
         given = [index for indices in explicit if indices is not None for index in indices]
         if len(set(given)) < len(given):
             raise ValueError("a structure is listed twice in train_indices, validation_indices and test_indices")
+        if self.validation_indices == ():
+            raise ValueError("validation_indices is empty: list a structure, which best weights need, or leave it out")
         if any(index < 0 for index in given):
             raise ValueError("train_indices, validation_indices and test_indices count from 0")
         return self

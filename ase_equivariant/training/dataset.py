@@ -123,12 +123,22 @@ class StreamedSamples(OnDemand[Batch]):
 def make_samples(frames: Sequence[Frame], cutoff: float, dtype: torch.dtype) -> Sequence[Batch]:
     """Every frame's graph and labels, held in memory for the whole run unless the frames are not, either."""
     if isinstance(frames, OnDemand):
-        samples: Sequence[Batch] = StreamedSamples(frames, cutoff, dtype)
-    else:
-        samples = [to_batch(frame, cutoff, dtype) for frame in frames]
+        return StreamedSamples(frames, cutoff, dtype)
+    return [to_batch(frame, cutoff, dtype) for frame in frames]
+
+
+def make_training_samples(frames: Sequence[Frame], cutoff: float, dtype: torch.dtype) -> Sequence[Batch]:
+    """The same of training structures, which must have neighbours to learn of.
+
+    Raises
+    ------
+    DataError
+        If no two atoms are neighbours.
+    """
+    samples = make_samples(frames, cutoff, dtype)
     if not any(sample.graph.num_edges for sample in samples):
         raise DataError(
-            f"no two atoms are closer than the cutoff of {cutoff} Å in any structure: check units and cutoff"
+            f"no two atoms are closer than the cutoff of {cutoff} Å in any training structure: check units and cutoff"
         )
     return samples
 

@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from emt_data import emt_atoms, emt_frames, small_config
 
@@ -206,7 +208,7 @@ def test_progress_is_told_line_by_line_without_a_terminal(emt_file, tmp_path, ca
     ("sections", "message"),
     [
         ({"architecture": {"species": ["Cu"]}}, "the data has Au"),
-        ({"architecture": {"cutoff": 1.2}}, "closer than the cutoff"),
+        ({"architecture": {"cutoff": 1.2}}, "closer than the cutoff of 1.2 Å in any training structure"),
         ({"data": {"validation": 12}}, "no structures are left"),
         ({"data": {"train": "absent.xyz"}}, "no such file"),
     ],
@@ -216,6 +218,18 @@ def test_data_that_does_not_fit_is_refused_before_anything_is_written(emt_file, 
     with pytest.raises(DataError, match=message):
         train(config, quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_part_may_be_of_lone_atoms(emt_file, tmp_path, part):
+    lone = [Atoms(symbol) for symbol in ("Cu", "Au")]
+    for atoms in lone:
+        atoms.calc = SinglePointCalculator(atoms, energy=3.5, forces=np.zeros((1, 3)))
+    write(tmp_path / "lone.xyz", lone)
+    data = {part: str(tmp_path / "lone.xyz")}
+    result = train(small_config(emt_file, tmp_path / "run", data=data, run={"max_epochs": 1}), quiet=True)
+    assert result.evaluations[part].num_atoms == 2
+    assert result.evaluations[part].comparisons["forces"].largest == 0
 
 
 @pytest.mark.parametrize("part", ["validation", "test"])

@@ -43,6 +43,7 @@ def test_minimal_config_does_not_touch_the_data(tmp_path):
         ("data.train_indices=[-1]", "count from 0"),
         ('data.train=["a.xyz", "b.xyz", "a.xyz"]', "train names a.xyz twice"),
         ('data={train="a.xyz", validation=["b.xyz", "a.xyz"]}', "validation names a.xyz, which train has too"),
+        ("data.validation_indices=[]", "data: validation_indices is empty: list a structure"),
         ("loss={energy={weight=0}, forces={weight=0}}", "every weight of the loss is zero: give one of loss.energy"),
         ("model.architecture.pair_cutoffs={Cu={Cu=3}}", "pair_cutoffs goes by species: give model.architecture"),
         ("model.architecture.neighbors_per_species={H=10}", "neighbors_per_species goes by species: give model.arch"),
