@@ -38,7 +38,10 @@ def train(
     config: Annotated[Path, typer.Argument(help="Training configuration, TOML.")],
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, as often as needed.")] = None,
     restart_from_scratch: Annotated[
-        bool, typer.Option("--restart-from-scratch", help="Remove the earlier run in the folder.")
+        bool,
+        typer.Option(
+            "--restart-from-scratch", help="Remove the earlier run in the folder; its model stays as NAME.old."
+        ),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")] = False,
     keys: Annotated[

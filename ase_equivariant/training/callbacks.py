@@ -33,7 +33,7 @@ class RunKeeper(pl.Callback):
     Lightning calls this before the module's own hooks, so that at the start of a batch the
     state is that after the previous step, and at the end of an epoch the epoch is still to be
     counted. A kill at any moment loses no row and doubles none: the run goes on from the
-    checkpoint, and rows of later epochs are dropped when it does.
+    checkpoint, of which there is one before the first step, and rows of later epochs are dropped when it does.
 
     Parameters
     ----------
@@ -80,6 +80,12 @@ class RunKeeper(pl.Callback):
             "best_validation_loss": module.best_loss,
             "hours": round(self.seconds / 3600, 3),
         }
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the first checkpoint: it says whose the folder is before anything else is in it."""
+        assert isinstance(pl_module, TrainingModule)
+        if pl_module.steps_done == 0:
+            self.save(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Have the epoch validated if the run may end with it, whatever the interval: its weights may be the best."""

@@ -25,12 +25,12 @@ from ase_equivariant.training.build import (
     make_fingerprint,
     summary,
 )
-from ase_equivariant.training.checkpoint import check_same_run, load_checkpoint
+from ase_equivariant.training.checkpoint import CheckpointError, check_same_run, load_checkpoint
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.dataset import make_samples
 from ase_equivariant.training.evaluate import Evaluation, evaluate
 from ase_equivariant.training.folder_lock import hold_folder
-from ase_equivariant.training.logs import MetricsLog
+from ase_equivariant.training.logs import MetricsLog, read_metrics
 from ase_equivariant.training.machine import machine, speed
 from ase_equivariant.training.splits import make_splits
 
@@ -77,7 +77,7 @@ def train(
     config : TrainConfig
         See :func:`ase_equivariant.training.config.load_config`.
     restart_from_scratch : bool
-        Remove the run that the folder holds.
+        Remove the run that the folder holds; its model is kept as ``NAME.old.safetensors``.
     quiet : bool
         No progress and no messages.
     say : callable
@@ -88,7 +88,7 @@ def train(
     ImportError
         If Lightning is not installed.
     DataError, CheckpointError
-        If the data cannot be used, or the run in the folder is another one.
+        If the data cannot be used, or the run in the folder is another one or lacks its checkpoint.
     FolderInUseError
         If another process trains in the folder.
     DivergedError
@@ -109,8 +109,13 @@ def train(
         parts = {"training": start.samples, "validation": validation}
         check_labels(config, parts)
         fingerprint, folder = make_fingerprint(start, splits, parts), config.folder
+        model_file = folder / f"{config.run.name}.safetensors"
         held.enter_context(hold_folder(folder, main))
-        state = _open_folder(folder, fingerprint, restart_from_scratch, main)
+        if restart_from_scratch and main:
+            old = _clear(folder, model_file)
+            if old is not None and not quiet:
+                say(f"the earlier model is now {old}")
+        state = None if restart_from_scratch else _find_checkpoint(folder, fingerprint, model_file)
         last_epoch = state["epoch"] if state else 0
         if main:
             _write_json(folder / "config.json", config.model_dump(mode="json"))
@@ -118,7 +123,6 @@ def train(
         if main and not quiet:
             say(summary(start, splits))
             say(f"{f'continuing in epoch {last_epoch + 1}' if state else 'starting'}, in {folder}")
-        model_file = folder / f"{config.run.name}.safetensors"
 
         def save(best: Potential, record: dict[str, Any], evaluations: dict[str, Evaluation] | None = None) -> None:
             save_model(model_file, best, make_card(config, best, splits, {**record, **start.describe()}, evaluations))
@@ -147,14 +151,38 @@ def train(
     return TrainResult(folder, model_file, outcome.record, None, evaluations)
 
 
-def _open_folder(folder: Path, fingerprint: str, restart_from_scratch: bool, main: bool) -> dict[str, Any] | None:
-    """The checkpoint to continue from, if the folder holds one of this run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / "last.ckpt"
-    if restart_from_scratch and main:
-        checkpoint.unlink(missing_ok=True)  # what a run writes, and nothing else that may lie there
-        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-    if restart_from_scratch or not checkpoint.exists():  # processes do not wait for each other here
+def _clear(folder: Path, model_file: Path) -> Path | None:
+    """Remove what a run has written, and nothing else that may lie there; return where its model is now, if any."""
+    for name in ("last.ckpt", "metrics.csv"):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    return model_file.replace(_put_aside(model_file)) if model_file.exists() else None
+
+
+def _put_aside(model_file: Path) -> Path:
+    """Where the model of a run goes when another starts in its folder."""
+    return model_file.with_suffix(".old.safetensors")
+
+
+def _find_checkpoint(folder: Path, fingerprint: str, model_file: Path) -> dict[str, Any] | None:
+    """The checkpoint to continue from, if the folder holds one of this run; processes do not wait for each other here.
+
+    Raises
+    ------
+    CheckpointError
+        If it is of another run, or is lacking beside what a run has left.
+    """
+    checkpoint, table = folder / "last.ckpt", folder / "metrics.csv"
+    if not checkpoint.exists():
+        left = [model_file.name] if model_file.exists() else []
+        if table.exists() and read_metrics(table):
+            left.append(table.name)
+        if left:
+            raise CheckpointError(
+                f"{folder}: {' and '.join(left)} of an earlier run would be overwritten, which cannot go on without "
+                f"its {checkpoint.name}: choose another run.folder, or start anew with --restart-from-scratch, which keeps "
+                f"the model as {_put_aside(model_file).name}"
+            )
         return None
     state = load_checkpoint(checkpoint)
     check_same_run(state, fingerprint, checkpoint)

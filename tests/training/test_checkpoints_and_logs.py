@@ -95,8 +95,8 @@ def test_skipping_continues_an_epoch():
 
 
 def test_the_first_epoch_is_kept(emt_file, tmp_path, monkeypatch):
-    """However soon after it a run is killed; then it is a matter of minutes."""
+    """However soon after it a run is killed; then it is a matter of minutes. Before the first step the folder is claimed."""
     save, epochs = RunKeeper.save, []
     monkeypatch.setattr(RunKeeper, "save", lambda *args: (epochs.append(args[2].epoch), save(*args)))
     train(small_config(emt_file, tmp_path / "run"), quiet=True)
-    assert epochs == [1, 4]
+    assert epochs == [0, 1, 4]

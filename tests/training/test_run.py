@@ -21,6 +21,7 @@ from ase_equivariant.training.callbacks import DivergedError
 from ase_equivariant.training.checkpoint import CheckpointError
 from ase_equivariant.training.evaluate import evaluate
 from ase_equivariant.training.folder_lock import FolderInUseError, hold_folder
+from ase_equivariant.training.module import TrainingModule
 from ase_equivariant.training.processes import make_trainer, quiet_lightning
 from ase_equivariant.training.readers import DataError
 from ase_equivariant.training.run import train
@@ -127,6 +128,55 @@ def test_other_configuration_or_data_is_refused(emt_file, tmp_path):
     again = small_config(emt_file, tmp_path / "run", run={"max_epochs": 2, "seed": 7})
     assert train(again, quiet=True, restart_from_scratch=True).record["epochs"] == 2
     assert len(rows(tmp_path / "run")) == 2
+
+
+def test_starting_anew_puts_the_old_model_aside(emt_file, tmp_path):
+    train(small_config(emt_file, tmp_path, run={"max_epochs": 1}), quiet=True)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.old.safetensors").write_text("an older one")
+    said = []
+    config = small_config(emt_file, tmp_path, run={"max_epochs": 1, "seed": 7, "max_minutes": 1e-9})
+    assert train(config, restart_from_scratch=True, say=said.append).model_file is None
+    assert not (tmp_path / "model.safetensors").exists()
+    assert (tmp_path / "model.old.safetensors").read_bytes() == before
+    assert f"the earlier model is now {tmp_path / 'model.old.safetensors'}" in said
+
+
+@pytest.mark.parametrize("lost", [["last.ckpt"], ["last.ckpt", "model.safetensors"], ["last.ckpt", "metrics.csv"]])
+def test_what_is_left_of_a_run_without_its_checkpoint_is_not_overwritten(emt_file, tmp_path, lost):
+    config = small_config(emt_file, tmp_path, run={"max_epochs": 1})
+    train(config, quiet=True)
+    for name in lost:
+        (tmp_path / name).unlink()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(
+        CheckpointError, match=r"without its last.ckpt: choose another run.folder, or .*--restart-from-scratch"
+    ):
+        train(config, quiet=True)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    train(config, quiet=True, restart_from_scratch=True)
+
+
+def test_a_run_that_is_killed_before_its_first_interval_goes_on(emt_file, tmp_path, monkeypatch):
+    """As kill -9 leaves it: rows in the table, and only the checkpoint from before the first step."""
+    options = {"max_epochs": 3, "checkpoint_minutes": 1000}
+    train(small_config(emt_file, tmp_path / "whole", run=options), quiet=True)
+    complete, epochs = TrainingModule.complete_epoch, []
+
+    def killed(module):
+        epochs.append(module.epoch)
+        if len(epochs) == 3:
+            raise KeyboardInterrupt
+        return complete(module)
+
+    config = small_config(emt_file, tmp_path / "killed", run=options)
+    monkeypatch.setattr(TrainingModule, "complete_epoch", killed)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        train(config, quiet=True)
+    monkeypatch.undo()
+    assert len(rows(tmp_path / "killed")) == 2
+    train(config, quiet=True)
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
 
 
 def test_a_run_may_be_prolonged(emt_file, tmp_path):
