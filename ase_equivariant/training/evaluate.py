@@ -13,7 +13,7 @@ from ase_equivariant.potential import Potential
 from ase_equivariant.potential.frozen import FrozenPotential
 from ase_equivariant.training.dataset import Batch, to_batch
 from ase_equivariant.training.frames import Frame
-from ase_equivariant.training.loss import shaped_label
+from ase_equivariant.training.loss import check_shapes, shaped_label
 from ase_equivariant.training.readers import DataError
 
 
@@ -100,10 +100,9 @@ def evaluate(potential: Potential | FrozenPotential, frames: Sequence[Frame], ba
     UnknownElementError
         If a structure holds an element that the potential does not know.
     DataError
-        If no structure has a label.
+        If no structure has a label, or one of another shape than the prediction.
     """
-    if not any(frame.energy is not None or frame.forces is not None or frame.readouts for frame in frames):
-        raise DataError("no structure has an energy or forces: there is nothing to compare with")
+    check_comparable(potential, frames)
     pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for start in range(0, len(frames), batch_size):
         samples = [to_batch(f, potential.cutoff, torch.float64) for f in frames[start : start + batch_size]]
@@ -118,6 +117,40 @@ def evaluate(potential: Potential | FrozenPotential, frames: Sequence[Frame], ba
         for name in names
     }
     return Evaluation(comparisons, len(frames), sum(len(frame.atoms) for frame in frames))
+
+
+def check_comparable(potential: Potential | FrozenPotential, frames: Sequence[Frame], part: str = "") -> None:
+    """Refuse structures that :func:`evaluate` cannot take, without evaluating any.
+
+    Parameters
+    ----------
+    potential : Potential or FrozenPotential
+        Trained or not.
+    frames : sequence of Frame
+        To be evaluated.
+    part : str
+        Which part of the data they are, for messages.
+
+    Raises
+    ------
+    DataError
+        If no structure has a label, or one of another shape than the prediction.
+    """
+    kind = f"{part} structure".strip()
+    known = potential.config.readouts if isinstance(potential, Potential) else ()
+    readouts = {readout.key: readout for readout in known}
+    compared = {*readouts, *(["born_effective_charges"] if "dipole" in readouts else [])}
+    if not any(f.energy is not None or f.forces is not None or compared & f.readouts.keys() for f in frames):
+        names = ", ".join(["an energy", "forces", *readouts])
+        raise DataError(f"no {kind} has any of {names}: there is nothing to compare with")
+    for k, frame in enumerate(frames) if readouts else ():
+        for name in readouts.keys() & frame.readouts.keys():
+            label, rows = frame.readouts[name], len(frame.atoms) if readouts[name].per_atom else 1
+            found = label.values.shape if label.per_atom else (1, *label.values.shape)
+            try:
+                check_shapes(name, found, (rows, *readouts[name].shape()))
+            except DataError as error:
+                raise DataError(f"{kind} {k}: {error}") from None
 
 
 def _flat(values: torch.Tensor) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,12 +46,17 @@ def compute_errors(prediction: Prediction, batch: Batch) -> dict[str, Errors]:
 
 def shaped_label(name: str, values: Tensor, found: Tensor) -> Tensor:
     """Labels in the shape of the predictions."""
-    if values.numel() != found.numel() or len(values) != len(found):
+    check_shapes(name, values.shape, found.shape)
+    return values.reshape(found.shape)
+
+
+def check_shapes(name: str, labels: Sequence[int], predictions: Sequence[int]) -> None:
+    """Refuse labels that do not go into the shape of the predictions, row by row."""
+    if math.prod(labels) != math.prod(predictions) or labels[0] != predictions[0]:
         raise DataError(
-            f"labels of {name} have shape {tuple(values.shape)}, predictions {tuple(found.shape)}: "
+            f"labels of {name} have shape {tuple(labels)}, predictions {tuple(predictions)}: "
             "correct the read-out's irreps, or whether it is of atoms"
         )
-    return values.reshape(found.shape)
 
 
 def _masked(difference: Tensor, mask: Tensor) -> Errors:

@@ -28,7 +28,7 @@ from ase_equivariant.training.build import (
 from ase_equivariant.training.checkpoint import CheckpointError, check_same_run, load_checkpoint
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.dataset import make_samples
-from ase_equivariant.training.evaluate import Evaluation, evaluate
+from ase_equivariant.training.evaluate import Evaluation, check_comparable, evaluate
 from ase_equivariant.training.folder_lock import hold_folder
 from ase_equivariant.training.logs import MetricsLog, read_metrics
 from ase_equivariant.training.machine import machine, speed
@@ -108,6 +108,9 @@ def train(
         validation = make_samples(splits.validation, potential.cutoff, parse_dtype(config.run.dtype))
         parts = {"training": start.samples, "validation": validation}
         check_labels(config, parts)
+        evaluated = {name: part for name in ("validation", "test") if (part := getattr(splits, name))}
+        for name, frames in evaluated.items():
+            check_comparable(potential, frames, name)
         fingerprint, folder = make_fingerprint(start, splits, parts), config.folder
         model_file = folder / f"{config.run.name}.safetensors"
         held.enter_context(hold_folder(folder, main))
@@ -144,8 +147,7 @@ def train(
         if not outcome.has_best or outcome.stopped is not None or not main:
             model = model_file if outcome.has_best else None
             return TrainResult(folder, model, outcome.record, outcome.stopped, is_main=main)
-        named = {"validation": splits.validation, "test": splits.test}
-        evaluations = {name: evaluate(potential, frames) for name, frames in named.items() if frames}
+        evaluations = {name: evaluate(potential, frames) for name, frames in evaluated.items()}
         measured = {"speed": speed(potential, splits.validation[0]), "machine": machine()}
         save(potential, {**outcome.record, **measured}, evaluations)
     return TrainResult(folder, model_file, outcome.record, None, evaluations)
@@ -180,8 +182,8 @@ def _find_checkpoint(folder: Path, fingerprint: str, model_file: Path) -> dict[s
         if left:
             raise CheckpointError(
                 f"{folder}: {' and '.join(left)} of an earlier run would be overwritten, which cannot go on without "
-                f"its {checkpoint.name}: choose another run.folder, or start anew with --restart-from-scratch, which keeps "
-                f"the model as {_put_aside(model_file).name}"
+                f"its {checkpoint.name}: choose another run.folder, or start anew with --restart-from-scratch, which "
+                f"keeps the model as {_put_aside(model_file).name}"
             )
         return None
     state = load_checkpoint(checkpoint)

@@ -95,7 +95,7 @@ def test_skipping_continues_an_epoch():
 
 
 def test_the_first_epoch_is_kept(emt_file, tmp_path, monkeypatch):
-    """However soon after it a run is killed; then it is a matter of minutes. Before the first step the folder is claimed."""
+    """However soon after it a run is killed; before its first step the folder is claimed."""
     save, epochs = RunKeeper.save, []
     monkeypatch.setattr(RunKeeper, "save", lambda *args: (epochs.append(args[2].epoch), save(*args)))
     train(small_config(emt_file, tmp_path / "run"), quiet=True)

@@ -279,6 +279,21 @@ def test_a_loss_of_nothing_names_the_read_outs(labelled, tmp_path):
         config(labelled, tmp_path, loss={**NOTHING_ELSE, "readouts": unused})
 
 
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_labels_of_another_shape_are_told_before_the_training(tmp_path, part):
+    for name, width in (("train", 3), (part, 4)):
+        structures = [water(seed) for seed in range(6)]
+        for k, atoms in enumerate(structures):
+            atoms.info["U"], atoms.info["v"] = 0.1 * k, np.ones(width if k == 2 else 3)
+        write(tmp_path / f"{name}.xyz", structures, format="extxyz")
+    data = {"train": str(tmp_path / "train.xyz"), part: str(tmp_path / f"{part}.xyz"), "readout_keys": {"mine": "v"}}
+    model = {"architecture": NETWORK, "readouts": [{"kind": "irreps", "name": "mine", "value": "1o"}]}
+    values = config(tmp_path, tmp_path / "run", data={"validation": 2, **data, "energy_key": "U"}, model=model)
+    with pytest.raises(DataError, match=rf"{part} structure 2: labels of mine have shape \(1, 4\), pred"):
+        train(values, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_labels_must_be_there(labelled, tmp_path):
     data = {"train": str(labelled), "validation": 2, **{k: v for k, v in KEYS.items() if k != "dipole_key"}}
     with pytest.raises(DataError, match=r"data\.dipole_key"):

@@ -270,6 +270,17 @@ def test_data_that_does_not_fit_is_refused_before_anything_is_written(emt_file, 
     assert not (tmp_path / "run").exists()
 
 
+def test_a_test_without_labels_is_told_before_the_training(tmp_path):
+    structures = emt_atoms(10)
+    for atoms in structures[:2]:
+        atoms.calc = None
+    write(tmp_path / "a.xyz", structures)
+    config = small_config(tmp_path / "a.xyz", tmp_path / "run", data={"test_indices": [0, 1]})
+    with pytest.raises(DataError, match="no test structure has any of an energy, forces: there is nothing to compare"):
+        train(config, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("part", ["validation", "test"])
 def test_a_part_may_be_of_lone_atoms(emt_file, tmp_path, part):
     lone = [Atoms(symbol) for symbol in ("Cu", "Au")]
