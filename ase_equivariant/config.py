@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
@@ -52,8 +52,8 @@ def _describe(config: type[BaseModel], fault: Any) -> str:
     where = ".".join(location) or config.__name__
     if fault["type"] == "extra_forbidden":
         valid = [] if model is None else list(model.model_fields)
-        near = difflib.get_close_matches(location[-1], valid, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"valid keys are {', '.join(sorted(valid))}"
+        meant = _meant(config, location, valid)
+        hint = f"did you mean {meant!r}?" if meant else f"valid keys are {', '.join(sorted(valid))}"
         return f"{where}: unknown key; {hint}"
     if fault["type"] == "missing":
         return f"{where}: this key is required and missing"
@@ -65,6 +65,37 @@ def _describe(config: type[BaseModel], fault: Any) -> str:
     if fault["type"] == "value_error" and isinstance(fault["input"], dict):
         return f"{where}: {message}"  # it concerns several keys; all of them would hide the message
     return f"{where}: {message} (got {_BRIEF.repr(fault['input'])})"
+
+
+def _meant(config: type[BaseModel], location: Sequence[str], valid: Sequence[str]) -> str | None:
+    """What an unknown key means: itself in another section, a valid key beside it, or nearly itself elsewhere."""
+    key, places = location[-1], _places(config)
+
+    def elsewhere(name: str | None) -> str | None:
+        """Path of the one section that has the key, of those that are least nested."""
+        there = [path for path in places if path[-1] == name and path != tuple(location)]
+        highest = [path for path in there if len(path) == min(map(len, there))]
+        return ".".join(highest[0]) if len(highest) == 1 else None
+
+    return elsewhere(key) or _alike(key, valid) or elsewhere(_alike(key, [path[-1] for path in places], 0.8))
+
+
+def _alike(key: str, valid: Sequence[str], cutoff: float = 0.6) -> str | None:
+    """Initials of the key, as ``lr`` of learning_rate, or what is spelled alike."""
+    initials = "".join(word[:1] for word in key.split("_"))
+    if "_" in key and initials in valid:
+        return initials
+    return next(iter(difflib.get_close_matches(key, valid, n=1, cutoff=cutoff)), None)
+
+
+def _places(config: type[BaseModel]) -> list[tuple[str, ...]]:
+    """Paths of all keys of a configuration and its sections, each once; not of those that are listed."""
+    places: dict[tuple[str, ...], None] = {}
+    for name, field in config.model_fields.items():
+        places[name,] = None
+        for section in inner_models(field.annotation, listed=False):
+            places.update({(name, *rest): None for rest in _places(section)})
+    return list(places)
 
 
 def _locate(config: type[BaseModel], path: Sequence[Any]) -> tuple[list[str], type[BaseModel] | None]:
@@ -87,8 +118,10 @@ def _locate(config: type[BaseModel], path: Sequence[Any]) -> tuple[list[str], ty
     return keys, inside
 
 
-def inner_models(annotation: Any) -> list[type[BaseModel]]:
-    """The configuration classes inside ``Config | None``, ``list[Config]``, ``Config | Other`` and the like."""
+def inner_models(annotation: Any, listed: bool = True) -> list[type[BaseModel]]:
+    """The configuration classes inside ``Config | None``, ``Config | Other`` and, if wanted, ``list[Config]``."""
+    if not listed and get_origin(annotation) in (tuple, list, dict):
+        return []
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for argument in getattr(annotation, "__args__", ()) for model in inner_models(argument)]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in inner_models(argument, listed)]

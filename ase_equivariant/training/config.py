@@ -283,7 +283,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; give the path of a training configuration (TOML)") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder: name the training configuration (TOML) in it") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
     for override in overrides:
         _apply_override(values, override)

@@ -32,6 +32,15 @@ def test_minimal_config_does_not_touch_the_data(tmp_path):
     [
         ("optimizer.lrr=0.1", "optimizer.lrr: unknown key; did you mean 'lr'?"),
         ("model.architecture.lmax=2", "did you mean 'l_max'?"),
+        ("run.lr=3", "run.lr: unknown key; did you mean 'optimizer.lr'?"),
+        ("run.weight_decay=3", "did you mean 'optimizer.weight_decay'?"),  # not 'ema_decay', which is beside it
+        ("run.lrr=3", "did you mean 'optimizer.lr'?"),
+        ("optimizer.learning_rate=3", "optimizer.learning_rate: unknown key; did you mean 'lr'?"),
+        ("data.learning_rate=3", "did you mean 'optimizer.lr'?"),
+        ("lr=3", "lr: unknown key; did you mean 'optimizer.lr'?"),
+        ("model.l_max=3", "did you mean 'model.architecture.l_max'?"),
+        ("data.name=x", "data.name: unknown key; valid keys are "),  # several sections have one
+        ("optimizer.forces=x", "optimizer.forces: unknown key; did you mean 'loss.forces'?"),
         ("optimzer.lr=0.1", "did you mean 'optimizer'?"),
         ("loss.force.weight=1", "did you mean 'forces'?"),
         ("optimizer.lr=-1", "optimizer.lr: Input should be greater than 0"),
@@ -80,6 +89,8 @@ def test_unreadable_files(tmp_path):
         load_config(tmp_path / "absent.toml")
     with pytest.raises(ConfigError, match="not a TOML file"):
         load_config(write_config(tmp_path, "data = ["))
+    with pytest.raises(ConfigError, match=r"is a folder: name the training configuration \(TOML\) in it$"):
+        load_config(tmp_path)
 
 
 def test_overrides(tmp_path):
