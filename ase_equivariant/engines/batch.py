@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from ase import Atoms
 
 from ase_equivariant.calculator import EquivariantCalculator
 from ase_equivariant.graph.neighbors import VerletList
-from ase_equivariant.potential.potential import Potential, Prediction
+from ase_equivariant.potential.potential import Potential, Prediction, UnknownElementError
 
 
 class BatchEvaluator:
@@ -68,22 +69,42 @@ class BatchEvaluator:
 
         Raises
         ------
+        TypeError
+            If it is one structure, not a sequence of them.
         ValueError
-            What :class:`~ase_equivariant.EquivariantCalculator` refuses, with the place of the structure in the batch.
+            If there is none; and what :class:`~ase_equivariant.EquivariantCalculator` refuses, with the place of the
+            structure in the batch.
         RuntimeError
             If energies or forces are not finite.
         """
+        if isinstance(structures, Atoms):
+            raise TypeError("a batch is a sequence of structures: give [atoms] for one Atoms object")
+        if not len(structures):
+            raise ValueError("there is no structure in the batch: give at least one")
         while len(self._neighbors) < len(structures):
             self._neighbors.append(VerletList(self.calculator.cutoff, self._skin))
         graphs = []
         for place, atoms in enumerate(structures):
-            try:
+            with _naming(place, len(structures)):
                 graphs.append(self.calculator.graph(atoms, self._neighbors[place]))
-            except ValueError as error:
-                raise ValueError(f"structure {place} of {len(structures)}: {error}") from None
-        prediction = self.calculator.predict(graphs, stress=stress)
+        try:
+            prediction = self.calculator.predict(graphs, stress=stress)
+        except UnknownElementError:  # of the batch as a whole: which structure has it is looked for only here
+            for place, graph in enumerate(graphs):
+                with _naming(place, len(structures)):
+                    self.calculator.potential.species_indices(graph.atomic_numbers)
+            raise
         _refuse_infinite(prediction, structures)
         return prediction
+
+
+@contextmanager
+def _naming(place: int, count: int) -> Iterator[None]:
+    """Put the place of the structure in front of errors that are about it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"structure {place} of {count}: {error}") from None
 
 
 def _refuse_infinite(prediction: Prediction, structures: Sequence[Atoms]) -> None:

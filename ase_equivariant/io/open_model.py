@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ase_equivariant.io.model_file import Header, load_model
@@ -21,11 +22,15 @@ def open_model(model: str | Path | Potential, modal: str | None = None) -> tuple
 
     Raises
     ------
+    TypeError
+        If ``model`` is none of these.
     ValueError
         If ``modal`` is given with a Potential.
     OSError, RuntimeError
         If there is no such model, or it cannot be read.
     """
+    if not isinstance(model, Potential | str | os.PathLike):
+        raise TypeError(f"model = {model!r}: give the name of a model, the path of a model file, or a Potential")
     if not isinstance(model, Potential):
         loaded = load_model(resolve(model, modal))
         return loaded.potential, loaded.header

@@ -67,7 +67,7 @@ def resolve(model: str | Path, modal: str | None = None) -> Path:
     models = shipped_models()
     if name in models:
         return models[name]
-    if path.is_dir():
+    if name and path.is_dir():  # the path of an empty name is the current directory
         raise IsADirectoryError(f"{path} is a folder: name the model file in it")
     near = difflib.get_close_matches(name, [*models, *known_names()], n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""

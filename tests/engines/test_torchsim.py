@@ -88,6 +88,18 @@ def test_the_place_of_a_bad_structure_is_said(potential):
     bad.positions[1] = bad.positions[0]
     with pytest.raises(ValueError, match=r"structure 1 of 2: atoms 0 and 1 are at the same position"):
         BatchEvaluator(potential)([good, bad])
+    unknown = r"structure 1 of 2: this model does not know Cu: it was made for "
+    for fast in (True, False):
+        with pytest.raises(ValueError, match=unknown):
+            BatchEvaluator(potential, fast=fast)([good, bulk("Cu")])
+
+
+def test_what_is_no_batch_is_refused(potential):
+    evaluate = BatchEvaluator(potential)
+    with pytest.raises(TypeError, match=r"a batch is a sequence of structures: give \[atoms\] for one Atoms object"):
+        evaluate(bulk("Si"))
+    with pytest.raises(ValueError, match="there is no structure in the batch"):
+        evaluate([])
 
 
 def test_neighbour_lists_are_reused_and_never_stale(potential):

@@ -9,6 +9,7 @@ import pytest
 from ase_equivariant import load_model
 from ase_equivariant.io import registry
 from ase_equivariant.io.model_file import read_header
+from ase_equivariant.io.open_model import open_model
 from ase_equivariant.io.registry import ModelNotFoundError, resolve, shipped_models
 
 
@@ -55,6 +56,15 @@ def test_slips(folders):
     )
     with pytest.raises(FileNotFoundError, match=r"no such file; shipped models: .*silicon"):
         resolve("/nowhere/qqq.safetensors")
+
+
+def test_what_names_no_model(folders):
+    with pytest.raises(ModelNotFoundError, match=r"^no model named '' and no such file; shipped models: "):
+        resolve("")
+    with pytest.raises(IsADirectoryError, match=r"^\. is a folder: name the model file in it$"):
+        resolve(".")
+    with pytest.raises(TypeError, match=r"^model = None: give the name of a model, the path of a model file, or a Pot"):
+        open_model(None)
 
 
 def test_shipped_models_are_there():
