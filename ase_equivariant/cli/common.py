@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -32,8 +33,8 @@ def read_structure(source: str) -> tuple[str, Atoms]:
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        If there is no such file or name, or the file cannot be read.
+    OSError, ValueError
+        If there is no such file or name, it is a folder, the file cannot be read, or the structure has no atoms.
     """
     kind, _, name = source.partition(":")
     if kind in ("molecule", "bulk") and name:
@@ -41,9 +42,12 @@ def read_structure(source: str) -> tuple[str, Atoms]:
             return name, molecule(name) if kind == "molecule" else bulk(name)
         except (KeyError, ValueError, RuntimeError) as error:
             raise ValueError(f"{source}: ASE knows no such {kind} ({error})") from None
+    _refuse_folder(source)
     if not Path(source).is_file():
         raise FileNotFoundError(f"{source}: no such file (molecule:NAME and bulk:NAME take a structure from ASE)")
     frames = read_frames(source, "-1" if _is_of_one(source) else "-2:")
+    if not len(frames[-1]):
+        raise ValueError(f"{source}: {'its last' if len(frames) > 1 else 'the'} structure has no atoms")
     if len(frames) > 1:
         console.print(f"{source} holds several structures: the last one is taken", soft_wrap=True)
     return _short_name(source), frames[-1]
@@ -54,9 +58,10 @@ def read_frames(path: str | Path, index: str = ":") -> list[Atoms]:
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        If there is no such file, or ASE cannot read it.
+    OSError, ValueError
+        If there is no such file, it is a folder, or ASE cannot read it.
     """
+    _refuse_folder(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
@@ -85,8 +90,30 @@ def _is_of_one(path: str) -> bool:
         return True
 
 
+def _refuse_folder(path: str | Path) -> None:
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file in it")
+
+
 def _short_name(path: str) -> str:
     return Path(path).name.split(".")[0]
+
+
+@contextmanager
+def naming(subject: str) -> Iterator[None]:
+    """Put what they are about in front of errors: the library knows of no file that a structure is from, nor options.
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        Of these kinds, as they were raised within.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{subject}: {error}") from error
+    except RuntimeError as error:
+        raise RuntimeError(f"{subject}: {error}") from error
 
 
 def expand_folders(sources: Sequence[str]) -> list[str]:
@@ -110,19 +137,21 @@ def expand_folders(sources: Sequence[str]) -> list[str]:
 
 
 def refuse_to_lose(outputs: Iterable[Path | None], inputs: Iterable[str | Path], overwrite: bool) -> None:
-    """Refuse to write over files: those that are there unless ``overwrite``, what is read in any case.
+    """Refuse to write over files: those that are there unless ``overwrite``, what is read and folders in any case.
 
     Outputs that are None are not asked for.
 
     Raises
     ------
-    FileExistsError
-        If an output is an input, under whatever name, or is there and not to be replaced.
+    FileExistsError, IsADirectoryError
+        If an output is an input, under whatever name, or is there and not to be replaced, or is a folder.
     """
     sources = [source for source in inputs if Path(source).exists()]
     for output in outputs:
         if output is None or not output.exists():
             continue
+        if output.is_dir():
+            raise IsADirectoryError(f"{output} is a folder: name the file to write")
         if any(output.samefile(source) for source in sources):
             raise FileExistsError(
                 f"{output} would be written over and is an input: choose another --output-dir, --output or file"

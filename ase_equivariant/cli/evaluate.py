@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.table import Table
 
-from ase_equivariant.cli.common import DeviceOption, DtypeOption, ModelArgument, console, refuse_to_lose
+from ase_equivariant.cli.common import DeviceOption, DtypeOption, ModelArgument, console, naming, refuse_to_lose
 from ase_equivariant.cli.label_options import (
     BornOption,
     ChargeOption,
@@ -30,11 +32,13 @@ from ase_equivariant.cli.label_options import (
 from ase_equivariant.io.atomic import atomic_path
 from ase_equivariant.io.model_file import load_model
 from ase_equivariant.io.registry import resolve
-from ase_equivariant.plotting.figure import new_figure, save_figure
+from ase_equivariant.plotting.figure import check_picture, new_figure, save_figure
 from ase_equivariant.plotting.parity import plot_parity
+from ase_equivariant.potential.potential import Potential
 from ase_equivariant.precision import parse_dtype
 from ase_equivariant.training.evaluate import Evaluation, unit
 from ase_equivariant.training.evaluate import evaluate as evaluate_frames
+from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.readers import read_frames
 
 _PLOTTED = {
@@ -59,7 +63,7 @@ def evaluate(
     charges_key: ChargesOption = None,
     charge_key: ChargeOption = "charge",
     born_key: BornOption = None,
-    batch_size: Annotated[int, typer.Option(help="Structures at a time.")] = 20,
+    batch_size: Annotated[int, typer.Option(min=1, help="Structures at a time.")] = 20,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the errors to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a parity plot to this file.")] = None,
     device: DeviceOption = "cpu",
@@ -67,16 +71,20 @@ def evaluate(
 ) -> None:
     """Compare a model with reference labels: table of errors, parity plot."""
     refuse_to_lose([json_file, plot], [model, *data], overwrite=True)
+    if plot is not None:
+        with naming("--plot"):
+            check_picture(plot)
     config = label_config(
         units=units, length_units=length_units, labels=labels, energy_key=energy_key, forces_key=forces_key,
         stress_key=stress_key, virial_key=virial_key, dipole_key=dipole_key, dipole_units=dipole_units,
         polarizability_key=polarizability_key, polarizability_units=polarizability_units, charges_key=charges_key,
         charge_key=charge_key, born_key=born_key,
     )  # fmt: skip
-    frames = read_frames(data, config)
+    frames = {file: read_frames(file, config) for file in data}
     precision = parse_dtype(dtype or "float64")
     potential = load_model(resolve(model)).potential.to(device=device, dtype=precision)
-    evaluation = evaluate_frames(potential, frames, batch_size)
+    _refuse_unknown_elements(potential, frames)
+    evaluation = evaluate_frames(potential, [frame for of_file in frames.values() for frame in of_file], batch_size)
     console.print(error_table(evaluation, "errors"))
     if json_file is not None:
         content = {
@@ -90,6 +98,16 @@ def evaluate(
             temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
     if plot is not None:
         _draw(evaluation, plot)
+
+
+def _refuse_unknown_elements(potential: Potential, frames: Mapping[str, Sequence[Frame]]) -> None:
+    """Evaluation would say which elements, but not of which structure."""
+    known = set(potential.species)
+    for file, of_file in frames.items():
+        for k, frame in enumerate(of_file):
+            if not known.issuperset(frame.atoms.symbols.species()):
+                with naming(f"{file}: structure {k}"):
+                    potential.species_indices(torch.tensor(frame.atoms.numbers, device=potential.device))
 
 
 def error_table(evaluation: Evaluation, title: str) -> Table:

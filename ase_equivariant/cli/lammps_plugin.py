@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 import typer
 
-from ase_equivariant.cli.common import OverwriteOption, console
+from ase_equivariant.cli.common import OverwriteOption, console, refuse_to_lose
 from ase_equivariant.cli.lammps import lammps
 from ase_equivariant.engines.lammps_plugin import build, folder
 from ase_equivariant.engines.mliap import write_mliap
@@ -78,6 +78,5 @@ def _prepare(
     precision = parse_dtype(dtype)
     source = resolve(model, modal)
     target = output or Path(f"{Path(model).name.removesuffix('.safetensors')}.{ending}")
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"{target} exists: replace it with --overwrite")
+    refuse_to_lose([target], [source], overwrite)
     return load_model(source).potential, precision, target

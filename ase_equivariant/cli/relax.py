@@ -17,11 +17,13 @@ from ase_equivariant.cli.common import (
     OverwriteOption,
     console,
     expand_folders,
+    naming,
     read_structure,
     refuse_to_lose,
 )
 from ase_equivariant.cli.relax_many import relax_many
 from ase_equivariant.engines.throughput import Job
+from ase_equivariant.recipes.relax import check_relaxation
 from ase_equivariant.recipes.relax import relax as relax_atoms
 
 
@@ -69,6 +71,7 @@ def relax(
         if not relax_many(job, files, parsl, chunk, output_dir, overwrite):
             raise typer.Exit(2)
         return
+    check_relaxation(**settings)
     sources = expand_folders(files)
     structures = [read_structure(source) for source in sources]
     names = [name for name, _ in structures]
@@ -79,10 +82,11 @@ def relax(
     refuse_to_lose([*outputs, *trajectories], sources, overwrite)
     calculator = EquivariantCalculator(model, device=device, dtype=dtype, preset="relax")
     unconverged = []
-    for (name, atoms), output, trajectory in zip(structures, outputs, trajectories, strict=True):
+    for source, (name, atoms), output, trajectory in zip(sources, structures, outputs, trajectories, strict=True):
         atoms.calc = calculator
-        if not _relax_one(name, atoms, output, trajectory, settings):
-            unconverged.append(name)
+        with naming(source):
+            if not _relax_one(name, atoms, output, trajectory, settings):
+                unconverged.append(name)
     if unconverged:
         raise typer.Exit(2)
 

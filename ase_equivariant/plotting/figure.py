@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
 from ase_equivariant.io.atomic import atomic_path
@@ -25,6 +26,13 @@ def panels_figure(rows: Sequence[Sequence[Panel]], width: float, height: float) 
         for ax, draw in zip(axes, panels, strict=True):
             draw(ax)
     return figure
+
+
+def check_picture(path: str | Path) -> None:
+    """Raise ValueError if matplotlib writes no pictures of this file's ending."""
+    endings = FigureCanvasBase.get_supported_filetypes()
+    if Path(path).suffix[1:].lower() not in endings:
+        raise ValueError(f"{path}: no ending of a picture: choose {', '.join(f'.{ending}' for ending in endings)}")
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> None:

@@ -104,14 +104,16 @@ def relax(
     Raises
     ------
     ValueError
-        For an unknown optimizer, a free cell where there is none, a pressure on a cell that is not free, or an output
-        that ASE cannot write.
+        For a structure without atoms, an unknown optimizer, a free cell where there is none, a pressure on a cell that
+        is not free, or an output that ASE cannot write.
     RuntimeError
         If the calculator gives something that is not finite.
     """
     check_relaxation(optimizer, fmax, steps, cell, pressure_GPa)
     if atoms.calc is None:
         raise ValueError("the atoms have no calculator: set atoms.calc first")
+    if not len(atoms):
+        raise ValueError("the structure has no atoms: there is nothing to relax")
     has_cell = atoms.cell.rank == 3
     if cell and not (has_cell and atoms.pbc.any()):
         raise ValueError("there is no periodic cell to relax: leave `cell` out")

@@ -97,7 +97,9 @@ def iterate_frames(
 
 
 def check_file(path: Path) -> None:
-    """Raise :class:`DataError` if there is no such file."""
+    """Raise :class:`DataError` if there is no such file, or it is a folder."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: name the files in it")
     if not path.is_file():
         raise DataError(f"{path}: no such file (relative paths start from the current directory, {Path.cwd()})")
 
@@ -245,13 +247,15 @@ class LabelNames:
         DataError
             Names what is missing, and what there is.
         """
-        there = ", ".join(self._there) or "no labels at all"
+        there = f"there are {', '.join(self._there)}" if self._there else "there are no labels at all"
         for name, key in self._missing.items():
-            raise DataError(f"{path}: {name} = {key!r} is in no structure; there are {there}")
+            raise DataError(f"{path}: {name} = {key!r} is in no structure; {there}")
         if not self._labelled:
-            raise DataError(
-                f"{path}: neither energies nor forces found; set data.energy_key and data.forces_key, there are {there}"
+            cure = (
+                "; if they are among these, name them by energy_key and forces_key in [data], --energy-key and "
+                "--forces-key of commands"
             )
+            raise DataError(f"{path}: neither energies nor forces found; {there}{cure if self._there else ''}")
 
 
 def label_one(atoms: Atoms, where: str, config: LabelConfig) -> Frame:

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule, surface
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
@@ -139,6 +140,41 @@ def test_an_error_is_one_line(arguments, words, tmp_path):
     assert words in result.stderr
     assert result.stderr.count("\n") == 1
     assert not any(tmp_path.iterdir())
+
+
+def test_errors_name_the_structure(tmp_path):
+    """With thousands of files, or frames, the message is nothing without."""
+    good, bad = molecule("CH3CH2OH"), molecule("SiH4")
+    for name, atoms in (("a", good), ("b", bad), ("c", good)):
+        write(tmp_path / f"{name}.xyz", atoms)
+    result = run("relax", "ethanol", tmp_path, "--fmax", 9, "--output-dir", tmp_path / "out")
+    assert f"{tmp_path / 'b.xyz'}: this model does not know Si: " in str(result.exception)
+    good.positions[3] = np.nan
+    write(tmp_path / "c.xyz", good)
+    result = run("relax", "ethanol", tmp_path / "c.xyz", "--output-dir", tmp_path)
+    assert f"{tmp_path / 'c.xyz'}: atom 3 is at " in str(result.exception)
+    for k, atoms in enumerate(frames := [molecule("CH3CH2OH"), molecule("H2O"), bad]):
+        atoms.calc = SinglePointCalculator(atoms, energy=float(k))
+    write(tmp_path / "frames.xyz", frames)
+    result = run("evaluate", "ethanol", tmp_path / "frames.xyz")
+    assert f"{tmp_path / 'frames.xyz'}: structure 2: this model does not know Si: " in str(result.exception)
+
+
+@pytest.mark.parametrize("command", ["md", "relax", "phonons"])
+def test_structures_without_atoms_are_refused(command, tmp_path):
+    write(tmp_path / "none.xyz", Atoms())
+    result = run(command, "si", tmp_path / "none.xyz", "--output-dir", tmp_path)
+    assert str(result.exception) == f"{tmp_path / 'none.xyz'}: the structure has no atoms"
+    assert [path.name for path in tmp_path.iterdir()] == ["none.xyz"]
+
+
+def test_a_folder_is_not_said_to_be_missing(tmp_path):
+    for command in ("evaluate", "md"):
+        assert f"{tmp_path} is a folder: name " in str(run(command, "si", tmp_path).exception)
+    for output in (("lammps", "export", "si"), ("lammps", "mliap", "si"), ("data", "convert", __file__)):
+        for overwrite in ((), ("--overwrite",)):
+            result = run(*output, "--output", tmp_path, *overwrite)
+            assert str(result.exception) == f"{tmp_path} is a folder: name the file to write"
 
 
 def test_debug_shows_the_traceback():
@@ -294,3 +330,18 @@ def test_evaluate_writes_over_no_input(tmp_path):
         result = run("evaluate", "ethanol", data, option, data)
         assert "is an input" in str(result.exception)
         assert data.read_text() == before
+
+
+def test_evaluate_looks_at_its_options_first(tmp_path, monkeypatch):
+    monkeypatch.setattr("ase_equivariant.cli.evaluate.read_frames", lambda *_: pytest.fail("data are read"))
+    for option, value, words in (
+        ("--plot", tmp_path / "parity.xyz", "--plot: .*parity.xyz: no ending of a picture: choose .*\\.png"),
+        ("--plot", tmp_path / "parity", "--plot: .*parity: no ending of a picture"),
+        ("--plot", tmp_path, "is a folder: name the file to write"),
+        ("--json", tmp_path, "is a folder: name the file to write"),
+    ):
+        with pytest.raises((ValueError, OSError), match=words):
+            raise run("evaluate", "ethanol", "data.xyz", option, value).exception
+    result = run("evaluate", "ethanol", "data.xyz", "--batch-size", 0)
+    assert result.exit_code == 2
+    assert "--batch-size" in result.output

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
@@ -89,6 +90,12 @@ def test_not_converged_is_said():
     result = relax(rattled(), steps=1, fmax=1e-6)
     assert not result.converged
     assert result.steps == 1
+
+
+def test_no_atoms_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="the structure has no atoms"):
+        relax(Atoms(calculator=EMT()), trajectory=tmp_path / "a.extxyz")
+    assert not any(tmp_path.iterdir())
 
 
 def test_bad_input_is_one_clear_line():

@@ -8,6 +8,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import molecule
 from ase.db import connect
 from ase.io import write
 from ase.units import Bohr, Hartree, kcal, mol
@@ -68,7 +69,7 @@ def test_named_labels_in_info_and_arrays(tmp_path):
     atoms.info.update(dft_energy=-3.0, dft_virial=np.diag([1.0, 2.0, 3.0]))
     atoms.arrays["dft_forces"] = np.arange(6.0).reshape(2, 3)
     write(tmp_path / "a.xyz", atoms)
-    with pytest.raises(DataError, match=r"energy_key and data.forces_key, there are .*dft_energy.*dft_forces"):
+    with pytest.raises(DataError, match=r"there are dft_energy.*dft_forces; .* energy_key .*--energy-key"):
         read_frames(tmp_path / "a.xyz")
     config = LabelConfig(energy_key="dft_energy", forces_key="dft_forces", virial_key="dft_virial")
     (frame,) = read_frames(tmp_path / "a.xyz", config)
@@ -91,6 +92,12 @@ def test_a_wrong_name_lists_the_right_ones(tmp_path):
     write(tmp_path / "a.xyz", emt_atoms(1))
     with pytest.raises(DataError, match=r"forces_key = 'force' is in no structure; there are .*forces"):
         read_frames(tmp_path / "a.xyz", LabelConfig(forces_key="force"))
+
+
+def test_a_file_without_any_labels(tmp_path):
+    write(tmp_path / "a.xyz", molecule("H2O"))
+    with pytest.raises(DataError, match=r"neither energies nor forces found; there are no labels at all$"):
+        read_frames(tmp_path / "a.xyz")
 
 
 def test_units_convert_energy_length_forces_and_stress(tmp_path):
@@ -279,6 +286,8 @@ def test_npz_errors_name_what_is_there(tmp_path):
 def test_missing_empty_and_strange_files(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         read_frames(tmp_path / "absent.xyz")
+    with pytest.raises(DataError, match=r"is a folder: name the files in it$"):
+        read_frames(tmp_path)
     (tmp_path / "strange.xyz").write_text("hello\n")
     with pytest.raises(DataError, match="ASE cannot read it"):
         read_frames(tmp_path / "strange.xyz")
