@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -21,10 +23,13 @@ from ase_equivariant.cli.common import (
 )
 from ase_equivariant.plotting.figure import new_figure, save_figure
 from ase_equivariant.plotting.md import plot_energy, plot_temperature
-from ase_equivariant.recipes.ensembles import MDSettings
+from ase_equivariant.recipes.ensembles import OWN_SETTINGS, Ensemble, MDSettings
 from ase_equivariant.recipes.md import MDProgress, MDResult, run_md
 from ase_equivariant.recipes.md_files import MDFiles
 from ase_equivariant.recipes.md_log import read_log
+
+# Of the settings that belong to some ensembles only.
+_FLAGS = {"friction_per_ps": "--friction", "pressure_GPa": "--pressure", "taut_fs": "--taut", "taup_fs": "--taup"}
 
 
 def md(
@@ -37,10 +42,12 @@ def md(
     timestep: Annotated[float, typer.Option(help="fs.")] = 0.5,
     time_ps: Annotated[float | None, typer.Option(help="Length of the whole run in ps (default 1).")] = None,
     steps: Annotated[int | None, typer.Option(help="Length of the whole run in steps, instead of --time-ps.")] = None,
-    friction: Annotated[float, typer.Option(help="Langevin friction, 1/ps.")] = 10.0,
-    pressure: Annotated[float, typer.Option(help="NPT pressure, GPa.")] = 0.0,
-    taut: Annotated[float, typer.Option(help="Time constant of the Bussi and NPT thermostats, fs.")] = 100.0,
-    taup: Annotated[float, typer.Option(help="Time constant of the NPT barostat, fs.")] = 1000.0,
+    friction: Annotated[float | None, typer.Option(help="Langevin friction, 1/ps (default 10).")] = None,
+    pressure: Annotated[float | None, typer.Option(help="NPT pressure, GPa (default 0).")] = None,
+    taut: Annotated[
+        float | None, typer.Option(help="Time constant of the Bussi and NPT thermostats, fs (default 100).")
+    ] = None,
+    taup: Annotated[float | None, typer.Option(help="Time constant of the NPT barostat, fs (default 1000).")] = None,
     seed: Annotated[int, typer.Option(help="Of velocities and thermostat.")] = 0,
     interval: Annotated[int, typer.Option(help="Steps between frames.")] = 20,
     restart: Annotated[bool, typer.Option("--restart", help="Continue a run that was ended or killed.")] = False,
@@ -52,18 +59,18 @@ def md(
     plot: Annotated[bool, typer.Option(help="Draw energy and temperature.")] = True,
 ) -> None:
     """Run molecular dynamics, in float32 unless --dtype says otherwise."""
+    own = {"friction_per_ps": friction, "pressure_GPa": pressure, "taut_fs": taut, "taup_fs": taup}
+    own = {name: value for name, value in own.items() if value is not None}
     settings = MDSettings.parse(
         {
             "ensemble": ensemble,
             "temperature_K": temperature,
             "timestep_fs": timestep,
-            "friction_per_ps": friction,
-            "pressure_GPa": pressure,
-            "taut_fs": taut,
-            "taup_fs": taup,
             "seed": seed,
+            **own,
         }
     )
+    _refuse_without_meaning(settings.ensemble, own)
     if steps is not None and time_ps is not None:
         raise ValueError("--steps and --time-ps are both given: keep one of them")
     total = steps if steps is not None else round(1000 * (1.0 if time_ps is None else time_ps) / timestep)
@@ -78,10 +85,12 @@ def md(
         TextColumn("{task.description}"),
         console=console,
     )
-    with bar:
-        task = bar.add_task("", total=total)
+    task = bar.add_task("", total=total)
+    with ExitStack() as shown:
 
         def show(now: MDProgress) -> None:
+            if not bar.live.is_started:  # not above an error: whatever can be refused has been when this is called
+                shown.enter_context(bar)
             text = (
                 f"{now.potential_eV:.3f} eV  {now.temperature_K:.0f} K  "
                 f"{now.steps_per_second:.0f} steps/s  {now.ns_per_day:.2f} ns/day"
@@ -105,6 +114,16 @@ def md(
     _summarize(result, settings)
     if result.interrupted:
         raise typer.Exit(130)
+
+
+def _refuse_without_meaning(ensemble: Ensemble, given: Collection[str]) -> None:
+    taken = OWN_SETTINGS[ensemble]
+    if others := [_FLAGS[name] for name in given if name not in taken]:
+        raise ValueError(
+            f"{', '.join(others)} would do nothing with --ensemble {ensemble}, which takes "
+            f"{', '.join(_FLAGS[name] for name in taken) or 'no option of the kind'}: "
+            f"leave {'it' if len(others) == 1 else 'them'} out, or choose another ensemble"
+        )
 
 
 def _draw(result: MDResult, settings: MDSettings) -> None:

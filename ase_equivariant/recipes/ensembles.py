@@ -20,6 +20,14 @@ from ase_equivariant.recipes.temperature import degrees_of_freedom
 
 Ensemble = Literal["nve", "langevin", "bussi", "npt", "npt-full"]
 
+# Settings that not all ensembles have, by those that have them.
+OWN_SETTINGS: dict[Ensemble, tuple[str, ...]] = {
+    "nve": (),
+    "langevin": ("friction_per_ps",),
+    "bussi": ("taut_fs",),
+    "npt": ("pressure_GPa", "taut_fs", "taup_fs"),
+    "npt-full": ("pressure_GPa", "taut_fs", "taup_fs"),
+}
 # Attributes that ASE's integrators carry from step to step; the rest follows from the settings.
 _CHAINS = ("_thermostat._eta", "_thermostat._p_eta", "_barostat._xi", "_barostat._p_xi")
 _STATE: dict[str, tuple[str, ...]] = {

@@ -110,7 +110,7 @@ def run_md(
     max_temperature_K : float, optional
         A higher temperature ends the run; default 10 times the set one, at least 10 000 K.
     progress : callable, optional
-        Called after each frame.
+        Called when the run begins, after all that could be refused has been, and after each frame.
 
     Raises
     ------
@@ -124,6 +124,8 @@ def run_md(
         raise ValueError(f"steps = {steps} and interval = {interval}: use steps >= 0 and interval >= 1")
     if atoms.calc is None:
         raise ValueError("the atoms have no calculator: set atoms.calc first")
+    if not len(atoms):
+        raise ValueError("the structure has no atoms: there is nothing that moves")
     files = MDFiles(Path(folder), name)
     if files.existing and not (restart or overwrite):
         raise FileExistsError(f"{files.existing[0]} exists: continue with restart, or replace it with overwrite")
@@ -179,6 +181,8 @@ class _Run:
         """Run up to step number ``steps``."""
         first, started, interrupted = self.step, time.perf_counter(), False
         try:
+            if progress is not None:
+                progress(self._progress(first, started))
             while self.step < steps:
                 self._advance()
                 between = self.step % interval != 0

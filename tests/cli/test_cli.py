@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import ase_equivariant
 from ase_equivariant.cli.main import app
+from ase_equivariant.recipes.ensembles import MDSettings
 
 runner = CliRunner()
 
@@ -128,6 +129,7 @@ def test_relax_says_when_it_did_not_converge(tmp_path):
         (("relax", "ethanol", "molecule:CH3CH2OH", "--optimizer", "Newton"), "choose one of BFGS"),
         (("relax", "ethanol", "molecule:CH3CH2OH", "--format", "foo"), "relaxed.foo: ASE cannot write it"),
         (("relax", "si", "bulk:Si", "--pressure", "5"), "relax it too (--cell)"),
+        (("md", "ethanol", "molecule:CH3CH2OH", "--interval", "0"), "interval = 0"),
         (("train", "nowhere.toml"), "no such file"),
     ],
 )
@@ -136,6 +138,7 @@ def test_an_error_is_one_line(arguments, words, tmp_path):
         arguments = (*arguments, "--output-dir", tmp_path)
     result = run_process(*arguments)
     assert result.returncode == 1
+    assert not result.stdout  # a line of progress, for one
     assert result.stderr.startswith("error: ")
     assert words in result.stderr
     assert result.stderr.count("\n") == 1
@@ -158,6 +161,38 @@ def test_errors_name_the_structure(tmp_path):
     write(tmp_path / "frames.xyz", frames)
     result = run("evaluate", "ethanol", tmp_path / "frames.xyz")
     assert f"{tmp_path / 'frames.xyz'}: structure 2: this model does not know Si: " in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--ensemble nve --pressure 0", "--pressure would do nothing with --ensemble nve, which takes no option of"),
+        ("--ensemble nve --friction 50", "--friction would do nothing"),
+        (
+            "--taut 1 --taup 3",
+            "--taut, --taup would do nothing with --ensemble langevin, which takes --friction: leave",
+        ),
+        ("--ensemble bussi --taup 3", "which takes --taut: leave it out"),
+        ("--ensemble npt --friction 3", "which takes --pressure, --taut, --taup: leave it out"),
+    ],
+)
+def test_md_refuses_what_would_do_nothing(words, message, tmp_path):
+    result = run("md", "si", "bulk:Si", "--output-dir", tmp_path, *words.split())
+    assert message in str(result.exception)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "own"),
+    [("langevin", {"friction": ("friction_per_ps", 3)}), ("bussi", {"taut": ("taut_fs", 50)}),
+     ("npt", {"pressure": ("pressure_GPa", 1), "taut": ("taut_fs", 50), "taup": ("taup_fs", 200)})],
+)  # fmt: skip
+def test_md_takes_the_options_of_the_ensemble(ensemble, own, tmp_path):
+    words = [word for name, (_, value) in own.items() for word in (f"--{name}", value)]
+    result = run("md", "si", "bulk:Si", "--output-dir", tmp_path, "--steps", 1, "--ensemble", ensemble, *words)
+    assert result.exit_code == 0, result.output
+    settings = json.loads(str(np.load(tmp_path / "Si.restart.npz")["settings"]))
+    assert settings == MDSettings(ensemble=ensemble, **dict(own.values())).model_dump()
 
 
 @pytest.mark.parametrize("command", ["md", "relax", "phonons"])

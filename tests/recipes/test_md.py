@@ -394,6 +394,23 @@ def test_bad_settings_are_named():
         MDSettings.parse({"timestep_fs": -1.0})
 
 
+def test_no_atoms_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="the structure has no atoms"):
+        run_md(Atoms(calculator=EMT()), 1, folder=tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_progress_begins_when_nothing_is_refused_any_more(tmp_path):
+    seen = []
+    with pytest.raises(ValueError, match="periodic in all three directions"):
+        run_md(molecule("N2", calculator=EMT()), 4, settings("npt"), folder=tmp_path, progress=seen.append)
+    assert not seen
+    run_md(copper(), 4, settings("nve"), folder=tmp_path, interval=2, progress=seen.append)
+    assert [now.step for now in seen] == [0, 2, 4]
+    run_md(copper(), 6, settings("nve"), folder=tmp_path, interval=2, progress=seen.append, restart=True)
+    assert [now.step for now in seen[3:]] == [4, 6]
+
+
 def test_npt_needs_a_periodic_cell(tmp_path):
     atoms = molecule("H2O")
     atoms.calc = EMT()
