@@ -22,6 +22,7 @@ from ase_equivariant.cli.common import (
 from ase_equivariant.cli.results import result_files, write_results
 from ase_equivariant.plotting.figure import new_figure
 from ase_equivariant.plotting.phonons import plot_bands, plot_phonon_dos
+from ase_equivariant.recipes.phonons import check_phonons
 from ase_equivariant.recipes.phonons import phonons as phonons_of
 
 
@@ -41,6 +42,7 @@ def phonons(
     """Relax a crystal and compute its phonons with phonopy, in float64 unless --dtype says otherwise."""
     name, atoms = read_structure(file)
     files = result_files(output_dir, name, "phonons", overwrite)
+    check_phonons(atoms, supercell, displacement, path)
     relaxed_crystal(model, atoms, device, dtype)
     with console.status("displacing atoms"):
         found = phonons_of(atoms, supercell, displacement_A=displacement, path=path)

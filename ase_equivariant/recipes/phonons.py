@@ -14,6 +14,8 @@ from ase.cell import Cell
 from ase.dft.kpoints import BandPath
 
 _MIN_LENGTH_A = 10.0
+_SYMMETRY_A, _NEARLY_A = 1e-5, 0.1  # phonopy's tolerance; what is more symmetric to this may relax to it
+_LATTICE = 2e-4  # ASE's tolerance for lattices
 _QUIET = {"show_drift": False}
 
 
@@ -102,6 +104,7 @@ def phonons(
     ----------
     Togo, J. Phys. Soc. Jpn. 92, 012001 (2023).
     """
+    check_phonons(atoms, supercell, displacement_A)
     repeats = tuple(int(n) for n in supercell) if supercell is not None else default_supercell(atoms)
     solver = _undisplaced(atoms, repeats, displacement_A)
     band = _band_path(Cell(solver.primitive.cell), path, points)
@@ -134,6 +137,34 @@ def phonons(
     )
 
 
+def check_phonons(
+    atoms: Atoms, supercell: Sequence[int] | None = None, displacement_A: float = 0.01, path: str | None = None
+) -> None:
+    """Refuse arguments of :func:`phonons` that are wrong for a crystal already before it is relaxed.
+
+    Which band paths there are depends on the lattice. Relaxing keeps its symmetry, but may add some: the path is looked
+    at where the crystal is not nearly more symmetric than it is.
+
+    Raises
+    ------
+    ImportError, ValueError
+        As there.
+    """
+    if find_spec("phonopy") is None:
+        raise ImportError("phonons need phonopy: pip install 'ase-equivariant[phonons]'")
+    if not atoms.pbc.all() or atoms.cell.rank < 3:
+        raise ValueError("phonons need a crystal, periodic in all directions")
+    if supercell is not None and (len(supercell) != 3 or min(supercell) < 1):
+        raise ValueError(f"supercell = {tuple(supercell)}: use three numbers > 0")
+    if not displacement_A > 0:
+        raise ValueError(f"displacement_A = {displacement_A}: use a distance > 0")
+    if path is not None:
+        primitive, nearly = (_primitive_cell(atoms, tolerance) for tolerance in (_SYMMETRY_A, _NEARLY_A))
+        lattice, other = primitive.get_bravais_lattice(eps=_LATTICE), nearly.get_bravais_lattice(eps=_NEARLY_A)
+        if lattice.name == other.name and np.isclose(primitive.volume, nearly.volume):
+            _band_path(primitive, path, points=0)
+
+
 def default_supercell(atoms: Atoms) -> tuple[int, int, int]:
     """Repetitions that put opposite faces at least 10 Å apart; long edges of a flat cell do not keep images away."""
     heights = 1 / np.linalg.norm(atoms.cell.reciprocal().array, axis=1)  # V / |b × c| …
@@ -149,33 +180,39 @@ def _has_isotopes(atoms: Atoms) -> bool:
 
 def _undisplaced(atoms: Atoms, repeats: tuple[int, ...], displacement_A: float) -> Any:
     """A phonopy object of a crystal that is fit for it."""
-    if find_spec("phonopy") is None:
-        raise ImportError("phonons need phonopy: pip install 'ase-equivariant[phonons]'")
-    if atoms.calc is None or not atoms.pbc.all() or atoms.cell.rank < 3:
-        raise ValueError("phonons need a crystal, periodic in all directions, with a calculator")
-    if len(repeats) != 3 or min(repeats) < 1 or not displacement_A > 0:
-        raise ValueError(f"supercell = {repeats}, displacement_A = {displacement_A}: use three numbers > 0, and > 0")
+    if atoms.calc is None:
+        raise ValueError("the atoms have no calculator: set atoms.calc first")
     largest = np.abs(atoms.get_forces(apply_constraint=False)).max()  # displaced atoms have no constraints
     if largest > 0.01:
         raise ValueError(
             f"a force of {largest:.3g} eV/Å is left: relax the crystal first, to 0.001 eV/Å or better, all atoms free"
         )
+    unit_cell = _unit_cell(atoms)
+    return import_module("phonopy").Phonopy(unit_cell, np.diag(repeats), primitive_matrix=_primitive(atoms, unit_cell))
+
+
+def _unit_cell(atoms: Atoms) -> Any:
+    """The crystal as phonopy has it."""
     # phonopy takes right-handed cells only: the negative vectors span the same lattice.
     cell = atoms.cell if atoms.cell.handedness > 0 else Cell(-atoms.cell.array)
-    unit_cell = import_module("phonopy.structure.atoms").PhonopyAtoms(
+    return import_module("phonopy.structure.atoms").PhonopyAtoms(
         symbols=atoms.get_chemical_symbols(),
         cell=cell.array,
         scaled_positions=cell.scaled_positions(atoms.positions) % 1.0,
         masses=atoms.get_masses(),
     )
-    return import_module("phonopy").Phonopy(unit_cell, np.diag(repeats), primitive_matrix=_primitive(atoms, unit_cell))
 
 
-def _primitive(atoms: Atoms, unit_cell: Any) -> np.ndarray:
+def _primitive_cell(atoms: Atoms, tolerance_A: float) -> Cell:
+    unit_cell = _unit_cell(atoms)
+    return Cell(_primitive(atoms, unit_cell, tolerance_A).T @ unit_cell.cell)
+
+
+def _primitive(atoms: Atoms, unit_cell: Any, tolerance_A: float = _SYMMETRY_A) -> np.ndarray:
     """(3, 3) primitive cell in fractions of the unit cell; the unit cell itself where isotopes tell its atoms apart."""
     if _has_isotopes(atoms):
         return np.eye(3)
-    primitive = np.asarray(import_module("phonopy.structure.cells").guess_primitive_matrix(unit_cell))
+    primitive = np.asarray(import_module("phonopy.structure.cells").guess_primitive_matrix(unit_cell, tolerance_A))
     return np.eye(3) if np.isclose(np.linalg.det(primitive), 1.0) else primitive  # the user's own axes
 
 

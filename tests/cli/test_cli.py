@@ -218,6 +218,10 @@ def test_debug_shows_the_traceback():
 
 def test_crystals(tmp_path):
     pytest.importorskip("phonopy")
+    for words, message in ((("--supercell", 0, 2, 2), "supercell = (0, 2, 2)"), (("--path", "GM"), "point 'M'")):
+        refused = run("phonons", "si", "bulk:Si", *words, "--output-dir", tmp_path)
+        assert message in str(refused.exception)
+        assert "relaxed" not in refused.output
     result = run("elastic", "si", "bulk:Si", "--output-dir", tmp_path)
     assert result.exit_code == 0, result.output
     assert "bulk modulus" in result.output

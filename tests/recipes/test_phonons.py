@@ -10,7 +10,7 @@ from ase.constraints import FixAtoms
 from ase.phonons import Phonons
 
 from ase_equivariant.recipes import phonons as module
-from ase_equivariant.recipes.phonons import default_supercell, phonons
+from ase_equivariant.recipes.phonons import check_phonons, default_supercell, phonons
 from ase_equivariant.recipes.relax import relax
 
 pytest.importorskip("phonopy")
@@ -111,6 +111,24 @@ def test_a_path_that_is_none_is_refused_before_atoms_are_displaced():
         with pytest.raises(ValueError, match=f"path '{path}' is none: write special points"):
             phonons(atoms, (2, 2, 2), path=path)
     assert not asked
+
+
+def test_what_is_wrong_already_before_the_crystal_is_relaxed():
+    """A path of the lattice that a crystal may yet relax to is not."""
+    ideal = bulk("Si", cubic=True)  # no calculator
+    for arguments, words in (
+        (((0, 2, 2),), "use three numbers > 0"),
+        (((2, 2),), "use three numbers > 0"),
+        ((None, 0.0), "displacement_A = 0.0"),
+        ((None, 0.01, "GM"), "path 'GM': no special point 'M': choose of G, K, L, U, W, X"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            check_phonons(ideal, *arguments)
+    for deviation in (0.0, 0.002, 0.03):
+        atoms = bulk("Si", cubic=True)
+        atoms.rattle(deviation, seed=1)
+        atoms.set_cell(atoms.cell.array * [1, 1 + deviation, 1], scale_atoms=True)
+        check_phonons(atoms, (2, 2, 2), path="GXWKGL")
 
 
 def test_constraints_do_not_hide_forces():
