@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from ase_equivariant.io.atomic import atomic_path
 
 FORMAT_VERSION = 1
+_TOLD = 5  # settings in a message
 
 
 class CheckpointError(ValueError):
@@ -48,10 +50,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def check_same_run(state: dict[str, Any], fingerprint: str, path: Path) -> None:
-    """Refuse to continue under a configuration that would train something else."""
+def check_same_run(
+    state: dict[str, Any], fingerprint: str, path: Path, changes: Callable[[], list[str] | None]
+) -> None:
+    """Refuse to continue what would train something else; ``changes`` tells which settings are others, if known."""
     if state["fingerprint"] != fingerprint:
+        found = changes()
+        if found:
+            more = f" and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+            what = f"with other settings: {', '.join(found[:_TOLD])}{more}"
+        else:
+            what = "with other settings or on other data" if found is None else "on other data"
         raise CheckpointError(
-            f"{path.parent}: the run there was started with another configuration or other data; "
-            "continue it with its own, choose another run.folder, or start anew with --restart-from-scratch"
+            f"{path.parent}: the run there was started {what}; continue it as it was, choose another run.folder "
+            "(with init = the model file there to go on from its weights), or start anew with --restart-from-scratch"
         )

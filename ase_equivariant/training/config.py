@@ -232,6 +232,15 @@ class TrainConfig(Config):
 
     def fingerprint(self) -> str:
         """JSON of everything that decides the weights, to compare before a run continues."""
+        return json.dumps(self._deciding(), sort_keys=True)
+
+    def changes_since(self, earlier: TrainConfig) -> list[str]:
+        """What decides the weights and was something else, as "optimizer.lr = 0.01 (was 0.02)"."""
+        old, new = (_flat(config._deciding()) for config in (earlier, self))
+        keys = [key for key in {**new, **old} if new.get(key) != old.get(key)]
+        return [f"{key} = {json.dumps(new.get(key))} (was {json.dumps(old.get(key))})" for key in keys]
+
+    def _deciding(self) -> dict[str, Any]:
         values = self.model_dump(mode="json", exclude={"card"})
         for section, keys in _FREE_TO_CHANGE.items():
             for key in keys:
@@ -240,7 +249,14 @@ class TrainConfig(Config):
         values["run"]["devices"] = 1  # any number gives the same weights; the text is that of a run on one
         if self.schedule.name not in ("cosine", "linear") or self.schedule.epochs is not None:
             values["run"].pop("max_epochs")  # the schedule does not look at it, so a run may be prolonged
-        return json.dumps(values, sort_keys=True)
+        return values
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _without_added(values: dict[str, Any]) -> None:

@@ -118,7 +118,7 @@ def train(
             old = _clear(folder, model_file)
             if old is not None and not quiet:
                 say(f"the earlier model is now {old}")
-        state = None if restart_from_scratch else _find_checkpoint(folder, fingerprint, model_file)
+        state = None if restart_from_scratch else _find_checkpoint(config, fingerprint, model_file)
         last_epoch = state["epoch"] if state else 0
         if main:
             _write_json(folder / "config.json", config.model_dump(mode="json"))
@@ -166,7 +166,7 @@ def _put_aside(model_file: Path) -> Path:
     return model_file.with_suffix(".old.safetensors")
 
 
-def _find_checkpoint(folder: Path, fingerprint: str, model_file: Path) -> dict[str, Any] | None:
+def _find_checkpoint(config: TrainConfig, fingerprint: str, model_file: Path) -> dict[str, Any] | None:
     """The checkpoint to continue from, if the folder holds one of this run; processes do not wait for each other here.
 
     Raises
@@ -174,6 +174,7 @@ def _find_checkpoint(folder: Path, fingerprint: str, model_file: Path) -> dict[s
     CheckpointError
         If it is of another run, or is lacking beside what a run has left.
     """
+    folder = config.folder
     checkpoint, table = folder / "last.ckpt", folder / "metrics.csv"
     if not checkpoint.exists():
         left = [model_file.name] if model_file.exists() else []
@@ -187,8 +188,17 @@ def _find_checkpoint(folder: Path, fingerprint: str, model_file: Path) -> dict[s
             )
         return None
     state = load_checkpoint(checkpoint)
-    check_same_run(state, fingerprint, checkpoint)
+    check_same_run(state, fingerprint, checkpoint, lambda: _changes(config))
     return state
+
+
+def _changes(config: TrainConfig) -> list[str] | None:
+    """What is not as it was when the run in the folder was started or last continued; None if that is not known."""
+    try:
+        earlier = TrainConfig.parse(json.loads((config.folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+    return config.changes_since(earlier)
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

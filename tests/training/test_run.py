@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -120,11 +121,16 @@ def test_stopping_in_the_middle_of_an_epoch_changes_nothing(emt_file, tmp_path, 
 
 def test_other_configuration_or_data_is_refused(emt_file, tmp_path):
     train(small_config(emt_file, tmp_path / "run", run={"max_epochs": 1}), quiet=True)
-    with pytest.raises(CheckpointError, match="--restart-from-scratch"):
+    with pytest.raises(CheckpointError, match=r"settings: run.seed = 7 \(was 0\); .*--restart-from-scratch"):
         train(small_config(emt_file, tmp_path / "run", run={"max_epochs": 1, "seed": 7}), quiet=True)
-    write(tmp_path / "other.xyz", emt_atoms(seed=5))
-    with pytest.raises(CheckpointError, match="other data"):
-        train(small_config(tmp_path / "other.xyz", tmp_path / "run", run={"max_epochs": 1}), quiet=True)
+    other, given = tmp_path / "other.xyz", {"run": {"max_epochs": 1}, "architecture": {"avg_num_neighbors": 12.0}}
+    write(other, emt_atoms(seed=5))
+    with pytest.raises(CheckpointError, match=r"data.train = .*other.xyz\" \(was "):
+        train(small_config(other, tmp_path / "run", run={"max_epochs": 1}), quiet=True)
+    train(small_config(other, tmp_path / "changed", **deepcopy(given)), quiet=True)
+    write(other, emt_atoms(seed=6))
+    with pytest.raises(CheckpointError, match="started on other data"):
+        train(small_config(other, tmp_path / "changed", **given), quiet=True)
     again = small_config(emt_file, tmp_path / "run", run={"max_epochs": 2, "seed": 7})
     assert train(again, quiet=True, restart_from_scratch=True).record["epochs"] == 2
     assert len(rows(tmp_path / "run")) == 2
@@ -360,7 +366,7 @@ with hold_folder(Path({str(tmp_path / "run")!r})):
 
 def test_a_run_that_failed_leaves_its_folder_free(emt_file, tmp_path):
     train(small_config(emt_file, tmp_path, run={"max_epochs": 1}), quiet=True)
-    with pytest.raises(CheckpointError, match="other data"):
+    with pytest.raises(CheckpointError, match=r"other settings: run\.seed"):
         train(small_config(emt_file, tmp_path, run={"max_epochs": 1, "seed": 1}), quiet=True)
     with hold_folder(tmp_path):
         pass
