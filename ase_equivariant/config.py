@@ -51,7 +51,8 @@ def _describe(config: type[BaseModel], fault: Any) -> str:
     location, model = _locate(config, fault["loc"])
     where = ".".join(location) or config.__name__
     if fault["type"] == "extra_forbidden":
-        valid = [] if model is None else list(model.model_fields)
+        fields = {} if model is None else model.model_fields
+        valid = [name for name, field in fields.items() if not field.exclude]
         meant = _meant(config, location, valid)
         hint = f"did you mean {meant!r}?" if meant else f"valid keys are {', '.join(sorted(valid))}"
         return f"{where}: unknown key; {hint}"
