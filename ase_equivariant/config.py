@@ -52,7 +52,7 @@ def _describe(config: type[BaseModel], fault: Any) -> str:
     where = ".".join(location) or config.__name__
     if fault["type"] == "extra_forbidden":
         fields = {} if model is None else model.model_fields
-        valid = [name for name, field in fields.items() if not field.exclude]
+        valid = [name for name, field in fields.items() if field.repr]  # the others are no one's business
         meant = _meant(config, location, valid)
         hint = f"did you mean {meant!r}?" if meant else f"valid keys are {', '.join(sorted(valid))}"
         return f"{where}: unknown key; {hint}"
@@ -81,7 +81,7 @@ def _meant(config: type[BaseModel], location: Sequence[str], valid: Sequence[str
     return elsewhere(key) or _alike(key, valid) or elsewhere(_alike(key, [path[-1] for path in places], 0.8))
 
 
-def _alike(key: str, valid: Sequence[str], cutoff: float = 0.6) -> str | None:
+def _alike(key: str, valid: Sequence[str], cutoff: float = 0.55) -> str | None:
     """Initials of the key, as ``lr`` of learning_rate, or what is spelled alike."""
     initials = "".join(word[:1] for word in key.split("_"))
     if "_" in key and initials in valid:

@@ -51,7 +51,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_same_run(
-    state: dict[str, Any], fingerprint: str, path: Path, changes: Callable[[], list[str] | None]
+    state: dict[str, Any], fingerprint: str, path: Path, changes: Callable[[], list[str] | None] = lambda: None
 ) -> None:
     """Refuse to continue what would train something else; ``changes`` tells which settings are others, if known."""
     if state["fingerprint"] != fingerprint:

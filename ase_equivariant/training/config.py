@@ -176,7 +176,7 @@ class TrainConfig(Config):
     loss: LossConfig = LossConfig()
     run: RunConfig = RunConfig()
     card: CardConfig = CardConfig()
-    species_from_data: bool = Field(default=False, exclude=True)
+    species_from_data: bool = Field(default=False, exclude=True, repr=False)
 
     @model_validator(mode="before")
     @classmethod
