@@ -22,14 +22,14 @@ MOLECULES = list(PUBLISHED["rmd17"]["errors"])
 def configure(args: argparse.Namespace, molecule: str, split: str, seed: int) -> TrainConfig:
     settings = tomllib.loads(args.config.read_text())
     name = f"{'rmd17' if args.labels == 'revised' else 'md17'}-{molecule}"
-    folder = f"{args.folder}/{name}" + (f".{split}.{seed}" if (split, seed) != ("01", 0) else "")
+    settings["run"]["folder"] = f"{args.folder}/{name}" + (f".{split}.{seed}" if (split, seed) != ("01", 0) else "")
     files = {part: f"{args.data}/rmd17_{molecule}_{part}_{split}.npz" for part in ("train", "test")}
     settings["data"] |= {**files, "labels": args.labels, "split_seed": seed}
-    settings["run"] |= {"name": name, "folder": folder, "seed": seed}
-    settings["run"]["max_epochs"] = args.epochs or settings["run"]["max_epochs"]
+    settings["run"] |= {"name": name, "seed": seed, "max_epochs": args.epochs or settings["run"]["max_epochs"]}
     settings["card"] |= {labels: settings["card"].pop(labels) for labels in ("original", "revised")}[args.labels]
     settings["card"]["training_data"] += f", {molecule}, split {split}"
-    settings["card"]["description"] = f"{molecule.capitalize()} near 500 K, in the gas phase."
+    whole = molecule.replace("salicylic", "salicylic acid").capitalize()
+    settings["card"]["description"] = f"{whole} near 500 K, in the gas phase."
     return TrainConfig.parse(settings)
 
 
