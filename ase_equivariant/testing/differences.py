@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# Weights of f(x + k·h) − f(x − k·h), k = 1, 2 …, in the central difference of an order; that of order 6 is wrong by
-# h⁶ f⁽⁷⁾/140.
-_STENCILS = {2: (1 / 2,), 4: (2 / 3, -1 / 12), 6: (3 / 4, -3 / 20, 1 / 60)}
+# Weights of f(x + k·h) − f(x − k·h), k = 1, 2 …, in central differences; that of order 6 is wrong by h⁶ f⁽⁷⁾/140.
+_ORDER_4, _ORDER_6 = (2 / 3, -1 / 12), (3 / 4, -3 / 20, 1 / 60)
 VOIGT_NAMES = ("xx", "yy", "zz", "yz", "xz", "xy")
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
@@ -69,31 +68,21 @@ def stress_checks(ask: Model, atoms: Atoms, count: int | None, rng: np.random.Ge
         yield Check(name, stress[component], displaced, atoms.get_volume(), np.abs(stress).max())
 
 
-def difference_quotient(
-    energy: Callable[[Atoms], float], displaced: Callable[[float], Atoms], step: float, order: int = 6
-) -> float:
-    """dE(displaced(x))/dx at 0 by a central difference of order 2, 4 or 6."""
-    return _quotient(_changes(energy, displaced, step, order), step, order)
+def difference_quotient(energy: Callable[[Atoms], float], displaced: Callable[[float], Atoms], step: float) -> float:
+    """dE(displaced(x))/dx at 0 by a central difference of order 6."""
+    return quotient_and_doubt(energy, displaced, step)[0]
 
 
 def quotient_and_doubt(
     energy: Callable[[Atoms], float], displaced: Callable[[float], Atoms], step: float
 ) -> tuple[float, float]:
-    """The same of order 6, and what that of order 4 differs from it: rounding, or an energy that is not smooth."""
-    changes = _changes(energy, displaced, step, 6)
-    best = _quotient(changes, step, 6)
-    return best, abs(best - _quotient(changes, step, 4))
-
-
-def _changes(
-    energy: Callable[[Atoms], float], displaced: Callable[[float], Atoms], step: float, order: int
-) -> list[float]:
-    """E(x + k·h) − E(x − k·h), k = 1, 2 …, as many as an order needs."""
-    return [energy(displaced(k * step)) - energy(displaced(-k * step)) for k in range(1, len(_STENCILS[order]) + 1)]
-
-
-def _quotient(changes: Sequence[float], step: float, order: int) -> float:
-    return sum(weight * change for weight, change in zip(_STENCILS[order], changes, strict=False)) / step
+    """The same, and what that of order 4 differs from it: rounding, or an energy that is not smooth."""
+    changes = [energy(displaced(k * step)) - energy(displaced(-k * step)) for k in range(1, len(_ORDER_6) + 1)]
+    best, other = (
+        sum(weight * change for weight, change in zip(weights, changes, strict=False)) / step
+        for weights in (_ORDER_6, _ORDER_4)
+    )
+    return best, abs(best - other)
 
 
 def _choose(candidates: Sequence[Any], count: int | None, rng: np.random.Generator) -> list[Any]:

@@ -24,7 +24,7 @@ from ase_equivariant.training.dataset import Batch, make_samples, make_training_
 from ase_equivariant.training.evaluate import Evaluation
 from ase_equivariant.training.finetune import freeze, label_replay, load_parent, refit_references, replay_sources
 from ase_equivariant.training.frames import Frame
-from ase_equivariant.training.labels import LabelConfig
+from ase_equivariant.training.labels import LabelConfig, listed
 from ase_equivariant.training.loader import replay_count
 from ase_equivariant.training.readers import DataError
 from ase_equivariant.training.readout_labels import set_readout_scales
@@ -219,7 +219,7 @@ def describe_splits(config: TrainConfig, splits: Splits) -> dict[str, Any]:
     for name, frames in (("train", splits.train), ("validation", splits.validation), ("test", splits.test)):
         if frames:
             files = config.data.train if name in splits.indices else getattr(config.data, name)
-            parts[name] = {"files": [files] if isinstance(files, str) else list(files), "size": len(frames)}
+            parts[name] = {"files": listed(files), "size": len(frames)}
             if name in splits.indices:
                 parts[name]["indices"] = splits.indices[name]
     return parts

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from ase.data import chemical_symbols
 from pydantic import Field, field_validator, model_validator
 
-from ase_equivariant.training.labels import Files, LabelConfig
+from ase_equivariant.training.labels import Files, LabelConfig, listed
 from ase_equivariant.training.numbers import Count, Fraction, Positive
 
 PerElement = dict[str, float]
@@ -71,11 +71,11 @@ class DataConfig(LabelConfig):
 
     @model_validator(mode="after")
     def _each_file_once(self) -> Self:
-        train = _listed(self.train)
+        train = listed(self.train)
         if twice := [file for file in train if train.count(file) > 1]:
             raise ValueError(f"train names {twice[0]} twice: take it out once")
         for part in ("validation", "test"):
-            if both := [file for file in _listed(getattr(self, part)) if file in train]:
+            if both := [file for file in listed(getattr(self, part)) if file in train]:
                 raise ValueError(f"{part} names {both[0]}, which train has too: give a number of structures instead")
         return self
 
@@ -117,7 +117,3 @@ class DataConfig(LabelConfig):
     def label_config(self) -> LabelConfig:
         """The part that says how files are read."""
         return LabelConfig(**{name: getattr(self, name) for name in LabelConfig.model_fields})
-
-
-def _listed(files: object) -> list[str]:
-    return [files] if isinstance(files, str) else list(files) if isinstance(files, tuple) else []

@@ -13,6 +13,11 @@ Files = str | tuple[str, ...]
 ADDED_LABELS = ("dipole_key", "dipole_units", "polarizability_key", "polarizability_units", "charges_key", "charge_key")
 
 
+def listed(files: object) -> list[str]:
+    """Files of an option that names one or several; none if it is a number or left out."""
+    return [files] if isinstance(files, str) else list(files) if isinstance(files, tuple) else []
+
+
 class LabelConfig(Config):
     """Where a file keeps its labels, and in what units.
 

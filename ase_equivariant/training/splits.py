@@ -11,7 +11,7 @@ import numpy as np
 
 from ase_equivariant.training.data_config import DataConfig
 from ase_equivariant.training.frames import Frame
-from ase_equivariant.training.labels import LabelConfig
+from ase_equivariant.training.labels import LabelConfig, listed
 from ase_equivariant.training.readers import DataError, read_frames
 from ase_equivariant.training.streaming import OnDemand, StreamedFrames, pick_frames
 
@@ -43,8 +43,7 @@ def make_splits(config: DataConfig) -> Splits:
         If files cannot be read or hold too few structures.
     """
     labels = config.label_config()
-    files = [config.train] if isinstance(config.train, str) else config.train
-    by_file = _read(files, labels, config.streaming)
+    by_file = _read(listed(config.train), labels, config.streaming)
     digest = b"".join(source.digest() for source in by_file if isinstance(source, StreamedFrames))
     frames = _choose(by_file)
     wanted = config.references == "isolated_atoms"
@@ -70,7 +69,7 @@ def make_splits(config: DataConfig) -> Splits:
         if isinstance(files, str | tuple):
             if name in parts:
                 raise DataError(f"data.{name} names files and data.{name}_indices is given too: keep one of them")
-            sources = _read([files] if isinstance(files, str) else files, labels, config.streaming)
+            sources = _read(listed(files), labels, config.streaming)
             parts[name] = _choose(sources)
             digest += b"".join(source.digest() for source in sources if isinstance(source, StreamedFrames))
     return Splits(parts["train"], parts["validation"], parts.get("test", []), isolated, indices, digest)
