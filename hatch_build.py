@@ -53,7 +53,8 @@ def compile_library(compiler: list[str], target: Path) -> None:
     levels = LEVELS if x86 else {"baseline": LEVELS["baseline"]}
     with tempfile.TemporaryDirectory() as folder:
         common = [f"-DINTERFACE={_interface()}u", *(["-DWITH_X86_LEVELS"] if x86 else [])]
-        jobs = {Path(folder, f"{name}.o"): [f"{name}.cpp", *common] for name in ("library", "network_library")}
+        sources = ("library", "network_library", "helpers")
+        jobs = {Path(folder, f"{name}.o"): [f"{name}.cpp", *common] for name in sources}
         for level, (vector_bytes, flags) in levels.items():
             if x86 and level == "baseline":
                 flags = X86_BASELINE

@@ -74,10 +74,11 @@ def graph_from_edges(
     """
     # A cell without volume has no stress. The vectors that it may have are in the edges already.
     cell = atoms.cell.array if atoms.cell.rank == 3 else np.zeros((3, 3))
+    # NumPy copies large arrays: PyTorch would start threads, which then spin beside those of the compiled network.
     return AtomicGraph(
         atomic_numbers=torch.tensor(atoms.numbers, dtype=torch.int64, device=device),
-        edge_index=torch.tensor(edge_index, dtype=torch.int64, device=device),
-        edge_vectors=torch.tensor(edge_vectors, dtype=dtype, device=device),
+        edge_index=torch.from_numpy(np.array(edge_index, dtype=np.int64)).to(device),
+        edge_vectors=torch.from_numpy(np.array(edge_vectors, dtype=np.float64)).to(device, dtype),
         cell=torch.tensor(cell, dtype=dtype, device=device).reshape(1, 3, 3),
         batch=torch.zeros(len(atoms), dtype=torch.int64, device=device),
     )

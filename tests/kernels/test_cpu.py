@@ -131,7 +131,7 @@ def restore_threads():
 
 
 @pytest.mark.usefixtures("restore_threads")
-@pytest.mark.parametrize("openmp", [True, False], ids=["OpenMP", "plain threads"])
+@pytest.mark.parametrize("openmp", [True, False], ids=["OpenMP", "helpers"])
 def test_any_number_of_threads_gives_the_same_bits(openmp):
     plan = make_plan("whole vectors")
     tensors, edges = inputs(plan, num_atoms=60, num_edges=700, dtype=torch.float32, requires_grad=True)

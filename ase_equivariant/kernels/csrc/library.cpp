@@ -14,7 +14,7 @@ ROW_KERNELS(avx2)
 ROW_KERNELS(avx512)
 #endif
 
-OpenMPParallel openmp_parallel = nullptr;
+Parallel parallel_as_pytorch = parallel_on_helpers;
 
 namespace {
 
@@ -96,9 +96,10 @@ EXPORT uint32_t conv_interface() { return INTERFACE; }
 // Highest instruction set of this processor: 0 baseline, 1 AVX2 with FMA, 2 AVX-512.
 EXPORT int conv_best_level() { return best_level(); }
 
-// GOMP_parallel of the OpenMP runtime that PyTorch has loaded, so that both share one set of threads: those of a
-// second pool would compete with OpenMP's, which spin for a while after each parallel region. Null: plain threads.
-EXPORT void conv_use_openmp(void *gomp_parallel) { openmp_parallel = reinterpret_cast<OpenMPParallel>(gomp_parallel); }
+// GOMP_parallel of the OpenMP runtime that PyTorch has loaded, so that both share one set of threads. Null: helpers.
+EXPORT void conv_use_openmp(void *gomp_parallel) {
+    parallel_as_pytorch = gomp_parallel ? reinterpret_cast<Parallel>(gomp_parallel) : parallel_on_helpers;
+}
 
 // `dims`: of x, y, w, out. `couplings`: path after path, dense (2 l1 + 1, 2 l2 + 1, 2 l3 + 1).
 EXPORT int conv_plan_create(int64_t num_paths, const Path *paths, const int64_t *dims, const double *couplings, void **result) {
@@ -140,6 +141,6 @@ EXPORT int conv_run(const void *plan_handle, const Problem *problem, int operati
     const RowKernel kernel = row_kernels(std::min(level, best_level()), is_double)[operation];
     const int64_t piece = std::max<int64_t>(1, problem->num_atoms / (threads * 16));
     const EdgeRows &rows = edges.rows;  // of this thread: other threads have `edges` of their own
-    run_pieces(threads, problem->num_atoms, piece, [&](int64_t begin, int64_t end, int) { kernel(plan, *problem, rows, begin, end); });
+    run_pieces(parallel_as_pytorch, threads, problem->num_atoms, piece, [&](int64_t begin, int64_t end, int) { kernel(plan, *problem, rows, begin, end); });
     return OK;
 }

@@ -159,15 +159,16 @@ Status calculate(const NetworkRun &run, NetworkMemory &memory, const StageKernel
     const NetworkProblem &problem = *run.problem;
     const int64_t n = problem.num_centres, layers = run.network->num_layers, threads = run.memory->threads;
     const int64_t piece = std::max<int64_t>(1, std::min<int64_t>(BLOCK, n / (threads * 4)));
+    const bool training = run.memory->training;
+    const Parallel parallel = training ? parallel_as_pytorch : parallel_on_helpers;
     const auto pieces = [&](Stage stage, int64_t layer, int64_t size) {
-        run_pieces(int(threads), n, size, [&](int64_t begin, int64_t end, int share) { kernels[stage](run, layer, begin, end, share); });
+        run_pieces(parallel, int(threads), n, size, [&](int64_t begin, int64_t end, int share) { kernels[stage](run, layer, begin, end, share); });
     };
     const auto shares = [&](Stage stage, int64_t layer) {
-        run_shares(int(threads), [&](int t) { kernels[stage](run, layer, run.memory->share[t], run.memory->share[t + 1], t); });
+        run_shares(parallel, int(threads), [&](int t) { kernels[stage](run, layer, run.memory->share[t], run.memory->share[t + 1], t); });
     };
-    const bool training = run.memory->training;
     const auto of_all_atoms = [&](Stage stage, int64_t layer) {
-        run_pieces(int(threads), problem.num_atoms, 1024, [&](int64_t begin, int64_t end, int share) { kernels[stage](run, layer, begin, end, share); });
+        run_pieces(parallel, int(threads), problem.num_atoms, 1024, [&](int64_t begin, int64_t end, int share) { kernels[stage](run, layer, begin, end, share); });
     };
     pieces(GEOMETRY, 0, 4 * BLOCK);
     for (int64_t l = 0; l < layers; l++) {
@@ -193,9 +194,9 @@ void calculate_gradients(const NetworkRun &run, const StageKernel *kernels) {
     const NetworkMemory &memory = *run.memory;
     const int64_t layers = run.network->num_layers;
     const auto shares = [&](Stage stage, int64_t layer) {
-        run_shares(int(memory.threads), [&](int t) { kernels[stage](run, layer, memory.share[t], memory.share[t + 1], t); });
+        run_shares(parallel_as_pytorch, int(memory.threads), [&](int t) { kernels[stage](run, layer, memory.share[t], memory.share[t + 1], t); });
     };
-    run_shares(int(memory.threads), [&](int t) {
+    run_shares(parallel_as_pytorch, int(memory.threads), [&](int t) {
         std::memset(memory.training->gradients + t * memory.training->bytes, 0, size_t(memory.training->bytes));
     });
     shares(TANGENT_GEOMETRY, 0);
@@ -260,7 +261,7 @@ EXPORT int network_train_gradients(void *pointer, const Network *network, const 
         const StageKernel *const kernels = stages(level, is_double);
         const NetworkRun run{network, &own.problem, &own.pieces};
         calculate_gradients(run, kernels);
-        run_pieces(int(threads), elements, 1 << 16, [&](int64_t begin, int64_t end, int share) {
+        run_pieces(parallel_as_pytorch, int(threads), elements, 1 << 16, [&](int64_t begin, int64_t end, int share) {
             kernels[SUM_GRADIENTS](run, 0, begin, end, share);
         });
         std::memcpy(gradients, training.gradients, size_t(bytes));

@@ -1,15 +1,20 @@
-// Parallel loops on the threads that PyTorch has already. For the objects compiled for the baseline only.
+// Parallel loops. For the objects compiled for the baseline only.
 #pragma once
 #include <algorithm>
 #include <atomic>
-#include <thread>
-#include <vector>
+#include <cstdint>
 
-typedef void (*OpenMPParallel)(void (*)(void *), void *, unsigned threads, unsigned flags);
-extern OpenMPParallel openmp_parallel;  // see conv_use_openmp
+// Calls work(data) on this thread and on at most `threads` - 1 others; returns when all calls have. As GOMP_parallel.
+typedef void (*Parallel)(void (*work)(void *), void *data, unsigned threads, unsigned flags);
 
-// body(share) for every share from 0 to threads - 1, on that many threads if the runtime grants them.
-template <class Body> void run_shares(int threads, Body &&body) {
+// On helpers that happen to be free (helpers.cpp): for whole networks, which need PyTorch's threads for nothing.
+void parallel_on_helpers(void (*work)(void *), void *data, unsigned threads, unsigned flags);
+// On the threads that PyTorch has already, where it runs on OpenMP: for what stands between its own operators. Their
+// threads spin for a while after each, and helpers would compete with them. See conv_use_openmp.
+extern Parallel parallel_as_pytorch;
+
+// body(share) for every share from 0 to threads - 1, on as many threads as there are.
+template <class Body> void run_shares(Parallel parallel, int threads, Body &&body) {
     struct Job {
         Body &body;
         int threads;
@@ -20,19 +25,15 @@ template <class Body> void run_shares(int threads, Body &&body) {
         }
     } job{body, threads};
     if (threads == 1) return body(0);
-    if (openmp_parallel) return openmp_parallel(Job::work, &job, unsigned(threads), 0);
-    std::vector<std::thread> others;
-    for (int t = 1; t < threads; t++) others.emplace_back(Job::work, &job);
-    Job::work(&job);
-    for (std::thread &other : others) other.join();
+    parallel(Job::work, &job, unsigned(threads), 0);
 }
 
 // body(begin, end, share) on pieces of 0 .. n - 1. Which thread takes a piece must not matter to the result.
-template <class Body> void run_pieces(int threads, int64_t n, int64_t piece, Body &&body) {
+template <class Body> void run_pieces(Parallel parallel, int threads, int64_t n, int64_t piece, Body &&body) {
     if (n <= 0) return;
     if (threads == 1) return body(int64_t(0), n, 0);
     std::atomic<int64_t> next{0};
-    run_shares(threads, [&](int share) {
+    run_shares(parallel, threads, [&](int share) {
         for (int64_t begin; (begin = next.fetch_add(piece)) < n;) body(begin, std::min(begin + piece, n), share);
     });
 }
