@@ -121,9 +121,8 @@ class EquivariantCalculator(Calculator):
         theory = None if self.card is None else self.card.level_of_theory
         self.dispersion = None if dispersion is None else make_d3(dispersion, theory)
         self._readouts = {readout.key for readout in potential.config.readouts}
-        derived = {"born_effective_charges"} if "dipole" in self._readouts else set()
         own = [name for name in type(self).implemented_properties if self.dispersion is None or name != "stresses"]
-        self.implemented_properties = [*own, *sorted(self._readouts | derived)]
+        self.implemented_properties = [*own, *sorted(self.readouts)]
         self.prediction: Prediction | None = None
         super().__init__()
         self.parameters.update(
@@ -141,6 +140,11 @@ class EquivariantCalculator(Calculator):
             self.parameters["modal"] = modal
         if self.dispersion is not None:
             self.parameters["dispersion"] = self.dispersion.settings.model_dump()
+
+    @property
+    def readouts(self) -> set[str]:
+        """Names of what the model predicts beside energy, forces and stress."""
+        return self._readouts | ({"born_effective_charges"} if "dipole" in self._readouts else set())
 
     @property
     def species(self) -> tuple[str, ...]:
@@ -184,8 +188,11 @@ class EquivariantCalculator(Calculator):
         }
         # ASE's own comparison allows for arrays of any kind and takes longer than a small molecule's forces.
         changed = [name for name, (old, new) in pairs.items() if not (old == new).all()]
-        if self._readouts and total_charge(known) != total_charge(atoms):
+        if self._readouts and (charge := total_charge(atoms)) != _charge_or_none(known):
             changed.append("info")
+        # The dipole of an ion is about the centre of its masses.
+        elif "dipole" in self._readouts and charge and not np.array_equal(known.get_masses(), atoms.get_masses()):
+            changed.append("masses")
         return changed
 
     @property
@@ -332,6 +339,14 @@ class EquivariantCalculator(Calculator):
             others = self.potential(together, forces=False, born_charges=born)
             prediction.update(cast(Prediction, {k: v for k, v in others.items() if k not in prediction}))
         return prediction
+
+
+def _charge_or_none(atoms: Atoms) -> float | None:
+    """The charge of a structure that has been tried; None if that was no number, from which every other differs."""
+    try:
+        return total_charge(atoms)
+    except ValueError:
+        return None
 
 
 def _checked_graph(atoms: Atoms, cutoff: float) -> AtomicGraph:

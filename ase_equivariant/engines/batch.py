@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
 from ase import Atoms
 
 from ase_equivariant.calculator import EquivariantCalculator
+from ase_equivariant.graph.convert import dipole_of_isotopes
 from ase_equivariant.graph.neighbors import VerletList
 from ase_equivariant.potential.potential import Potential, Prediction, UnknownElementError
 
@@ -52,7 +55,9 @@ class BatchEvaluator:
         """Where the network is evaluated."""
         return self.calculator.potential.device
 
-    def __call__(self, structures: Sequence[Atoms], *, stress: bool = True) -> Prediction:
+    def __call__(
+        self, structures: Sequence[Atoms], *, stress: bool = True, properties: Collection[str] = ()
+    ) -> Prediction:
         """Predict S structures with N atoms together.
 
         Parameters
@@ -61,19 +66,22 @@ class BatchEvaluator:
             At least one; positions and cells in Å.
         stress : bool
             Whether to compute virials, and stresses of those that have a cell.
+        properties : collection of str
+            What else to compute of what the model predicts, such as "dipole" or "born_effective_charges".
 
         Returns
         -------
         Prediction
-            Units and shapes as there, atoms one structure after the other.
+            Units and shapes as there, atoms one structure after the other. Dipoles of ions are about the centre of the
+            atoms' own masses, as the calculator's; read-outs that were not asked for are absent.
 
         Raises
         ------
         TypeError
             If it is one structure, not a sequence of them.
         ValueError
-            If there is none; and what :class:`~ase_equivariant.EquivariantCalculator` refuses, with the place of the
-            structure in the batch.
+            If there is none, or the model does not predict a property; and what
+            :class:`~ase_equivariant.EquivariantCalculator` refuses, with the place of the structure in the batch.
         RuntimeError
             If energies or forces are not finite.
         """
@@ -81,6 +89,12 @@ class BatchEvaluator:
             raise TypeError("a batch is a sequence of structures: give [atoms] for one Atoms object")
         if not len(structures):
             raise ValueError("there is no structure in the batch: give at least one")
+        readouts = self.calculator.readouts
+        if unknown := [name for name in properties if name not in readouts]:
+            raise ValueError(
+                f"properties: this model predicts no {unknown[0]!r} beside energy, forces and stress; there is "
+                f"{', '.join(sorted(readouts)) or 'nothing else'}"
+            )
         while len(self._neighbors) < len(structures):
             self._neighbors.append(VerletList(self.calculator.cutoff, self._skin))
         graphs = []
@@ -88,13 +102,18 @@ class BatchEvaluator:
             with _naming(place, len(structures)):
                 graphs.append(self.calculator.graph(atoms, self._neighbors[place]))
         try:
-            prediction = self.calculator.predict(graphs, stress=stress)
+            prediction = self.calculator.predict(graphs, stress=stress, properties=properties)
         except UnknownElementError:  # of the batch as a whole: which structure has it is looked for only here
             for place, graph in enumerate(graphs):
                 with _naming(place, len(structures)):
                     self.calculator.potential.species_indices(graph.atomic_numbers)
             raise
         _refuse_infinite(prediction, structures)
+        # The eager model computes all of them at once, compiled code none.
+        prediction = cast(Prediction, {k: v for k, v in prediction.items() if k not in readouts or k in properties})
+        if "dipole" in prediction:
+            moved = np.stack([dipole_of_isotopes(atoms) for atoms in structures])
+            prediction["dipole"] = prediction["dipole"] + torch.from_numpy(moved).to(prediction["dipole"].device)
         return prediction
 
 
