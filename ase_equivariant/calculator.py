@@ -52,9 +52,10 @@ class EquivariantCalculator(Calculator):
     ``forces`` (eV/Å) and, if the atoms have a three-dimensional cell, ``stress`` and
     ``stresses`` (Voigt xx yy zz yz xz xy, eV/Å³, tensile positive). Of a model with other read-outs, where they are
     asked for: ``dipole`` (e·Å; of an ion, for which ``atoms.info["charge"]`` says its charge in e, about the centre of
-    mass), ``charges`` (e), ``polarizability`` (3, 3) in e²·Å²/eV, ``born_effective_charges`` (N, 3, 3) in e, and
-    those with names of their own. (ASE's extended XYZ cannot hold Born effective charges, and fails if results have
-    them: set ``atoms.calc = None``, or write before asking for them. Polarizabilities are not written either.)
+    mass, which no file says: training on them takes ``data.dipole_origin = "mass"``), ``charges`` (e),
+    ``polarizability`` (3, 3) in e²·Å²/eV, ``born_effective_charges`` (N, 3, 3) in e, and those with names of their own.
+    (ASE's extended XYZ cannot hold Born effective charges, and fails if results have them: set ``atoms.calc = None``,
+    or write before asking for them. Polarizabilities are not written either.)
 
     Parameters
     ----------

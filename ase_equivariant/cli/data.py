@@ -18,6 +18,7 @@ from ase_equivariant.cli.label_options import (
     ChargeOption,
     ChargesOption,
     DipoleOption,
+    DipoleOriginOption,
     DipoleUnitsOption,
     EnergyOption,
     ForcesOption,
@@ -100,6 +101,7 @@ def convert(
     virial_key: VirialOption = None,
     dipole_key: DipoleOption = None,
     dipole_units: DipoleUnitsOption = "e*Angstrom",
+    dipole_origin: DipoleOriginOption = "coordinates",
     polarizability_key: PolarizabilityOption = None,
     polarizability_units: PolarizabilityUnitsOption = "e2*Angstrom2/eV",
     charges_key: ChargesOption = None,
@@ -112,6 +114,7 @@ def convert(
     config = label_config(
         units=units, length_units=length_units, labels=labels, energy_key=energy_key, forces_key=forces_key,
         stress_key=stress_key, virial_key=virial_key, dipole_key=dipole_key, dipole_units=dipole_units,
+        dipole_origin=dipole_origin,
         polarizability_key=polarizability_key, polarizability_units=polarizability_units, charges_key=charges_key,
         charge_key=charge_key, born_key=born_key,
     )  # fmt: skip

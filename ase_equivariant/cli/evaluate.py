@@ -17,6 +17,7 @@ from ase_equivariant.cli.label_options import (
     ChargeOption,
     ChargesOption,
     DipoleOption,
+    DipoleOriginOption,
     DipoleUnitsOption,
     EnergyOption,
     ForcesOption,
@@ -58,6 +59,7 @@ def evaluate(
     virial_key: VirialOption = None,
     dipole_key: DipoleOption = None,
     dipole_units: DipoleUnitsOption = "e*Angstrom",
+    dipole_origin: DipoleOriginOption = "coordinates",
     polarizability_key: PolarizabilityOption = None,
     polarizability_units: PolarizabilityUnitsOption = "e2*Angstrom2/eV",
     charges_key: ChargesOption = None,
@@ -77,6 +79,7 @@ def evaluate(
     config = label_config(
         units=units, length_units=length_units, labels=labels, energy_key=energy_key, forces_key=forces_key,
         stress_key=stress_key, virial_key=virial_key, dipole_key=dipole_key, dipole_units=dipole_units,
+        dipole_origin=dipole_origin,
         polarizability_key=polarizability_key, polarizability_units=polarizability_units, charges_key=charges_key,
         charge_key=charge_key, born_key=born_key,
     )  # fmt: skip

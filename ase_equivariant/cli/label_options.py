@@ -17,6 +17,9 @@ StressOption = Annotated[str | None, typer.Option(help="Name of the stresses, if
 VirialOption = Annotated[str | None, typer.Option(help="Name of virials, in the energies' unit, instead of stresses.")]
 DipoleOption = Annotated[str | None, typer.Option(help="Name of the dipoles, if not ASE's.")]
 DipoleUnitsOption = Annotated[str, typer.Option(help="e*Angstrom, Debye or au.")]
+DipoleOriginOption = Annotated[
+    str, typer.Option(help="What dipoles of ions are about: coordinates (their origin) or mass (its centre).")
+]
 PolarizabilityOption = Annotated[str | None, typer.Option(help="Name of the polarizabilities.")]
 PolarizabilityUnitsOption = Annotated[str, typer.Option(help="e2*Angstrom2/eV, Angstrom3 or au.")]
 ChargesOption = Annotated[str | None, typer.Option(help="Name of the charges of atoms, if not ASE's.")]

@@ -14,6 +14,7 @@ from ase_equivariant.irreps import Irrep, Irreps, merge
 RESERVED = (
     "energy", "free_energy", "energies", "node_energies", "forces", "virial", "node_virials", "stress", "stresses",
     "dipole", "polarizability", "charges", "born_effective_charges", "energy_per_atom",
+    "magmom", "magmoms", "dielectric_tensor", "polarization",  # ASE's
 )  # fmt: skip
 
 

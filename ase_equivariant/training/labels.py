@@ -10,7 +10,10 @@ from ase_equivariant.config import Config
 
 Units = Literal["auto", "eV", "kcal/mol", "kJ/mol", "Hartree"]
 Files = str | tuple[str, ...]
-ADDED_LABELS = ("dipole_key", "dipole_units", "polarizability_key", "polarizability_units", "charges_key", "charge_key")
+ADDED_LABELS = (
+    "dipole_key", "dipole_units", "dipole_origin", "polarizability_key", "polarizability_units", "charges_key",
+    "charge_key",
+)  # fmt: skip
 
 
 def listed(files: object) -> list[str]:
@@ -36,9 +39,11 @@ class LabelConfig(Config):
         Name of a virial in the unit of the energy, taken as stress −virial/volume.
     dipole_key, polarizability_key, charges_key : str or None
         Names of dipole (3), polarizability (9) and atoms' charges (e); default the calculator's dipole and charges.
-        The dipole of an ion is about the origin of the coordinates.
     dipole_units : {"e*Angstrom", "Debye", "au"}
         Unit of the dipole.
+    dipole_origin : {"coordinates", "mass"}
+        What dipoles of ions are about: the origin of the coordinates, or the centre of mass as EquivariantCalculator
+        gives them. No file says so, and results of a calculator in it are taken like other labels.
     polarizability_units : {"e2*Angstrom2/eV", "Angstrom3", "au"}
         Unit of the polarizability.
     charge_key : str
@@ -56,6 +61,7 @@ class LabelConfig(Config):
     virial_key: str | None = None
     dipole_key: str | None = None
     dipole_units: Literal["e*Angstrom", "Debye", "au"] = "e*Angstrom"
+    dipole_origin: Literal["coordinates", "mass"] = "coordinates"
     polarizability_key: str | None = None
     polarizability_units: Literal["e2*Angstrom2/eV", "Angstrom3", "au"] = "e2*Angstrom2/eV"
     charges_key: str | None = None

@@ -11,8 +11,9 @@ from zipfile import ZipFile
 import numpy as np
 from ase import Atoms
 
-from ase_equivariant.training.frames import Frame, Label
+from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.labels import LabelConfig
+from ase_equivariant.training.readout_labels import as_label
 
 # Which array holds what, by data set: positions, nuclear charges, energies, forces.
 _REVISED = ("coords", "nuclear_charges", "energies", "forces")
@@ -68,7 +69,7 @@ def _frame(
     atoms = Atoms(numbers=numbers, positions=np.asarray(arrays[coords][k], dtype=float))
     energy = float(np.asarray(arrays[energies][k], dtype=float).reshape(()))
     own_forces = np.asarray(arrays[forces][k], dtype=float) if forces in arrays else None
-    readouts = {"dipole": Label(np.asarray(arrays[dipole_key][k], dtype=float), False)} if dipole_key else {}
+    readouts = {"dipole": as_label("dipole", arrays[dipole_key][k], False, len(atoms))} if dipole_key else {}
     return Frame(atoms, energy, own_forces, readouts=readouts)
 
 

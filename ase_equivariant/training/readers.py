@@ -19,7 +19,7 @@ from ase.units import Bohr, Hartree, kcal, kJ, mol
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.npz import read_npz
-from ase_equivariant.training.readout_labels import convert_labels, find_labels, keys_of
+from ase_equivariant.training.readout_labels import as_numbers, convert_labels, find_labels, keys_of
 
 _ENERGY_UNITS = {"eV": 1.0, "kcal/mol": kcal / mol, "kJ/mol": kJ / mol, "Hartree": Hartree}
 _LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": Bohr}
@@ -191,7 +191,7 @@ def no_lmdb(path: Path) -> DataError:
 
 
 def check_units(database: Any, path: Path, config: LabelConfig) -> None:
-    """Refuse units for a database that says its own: those that `data convert` writes are in eV and Å.
+    """Refuse units for a database that says its own: those that `data convert` writes are in eV, Å and e.
 
     Raises
     ------
@@ -199,8 +199,17 @@ def check_units(database: Any, path: Path, config: LabelConfig) -> None:
         If the configuration has others.
     """
     ours = database.metadata.get(UNITS_NOTE)
-    if ours is not None and (config.units not in ("auto", "eV") or config.length_units != "Angstrom"):
-        raise DataError(f"{path}: is in {ours}: leave units = {config.units!r} and length_units out of [data]")
+    if ours is None:
+        return
+    options = ("units", "length_units", "dipole_units", "dipole_origin", "polarizability_units")
+    given = {option: getattr(config, option) for option in options}
+    others = [
+        f"{option} = {value!r}"
+        for option, value in given.items()
+        if value not in (LabelConfig.model_fields[option].default, "eV")
+    ]
+    if others:
+        raise DataError(f"{path}: is in {ours} (dipoles in e·Å): leave {' and '.join(others)} out of [data]")
 
 
 def atoms_of(row: Any) -> Atoms:
@@ -270,17 +279,19 @@ def label_one(atoms: Atoms, where: str, config: LabelConfig) -> Frame:
     forces = _find(atoms, (config.forces_key or "forces",))
     stress = _find(atoms, (config.virial_key or config.stress_key or "stress",))
     try:
-        energy = None if energy is None else float(np.asarray(energy, dtype=float).reshape(()))
-        forces = None if forces is None else np.asarray(forces, dtype=float).reshape(len(atoms), 3)
+        energy = None if energy is None else float(as_numbers("energy", energy, ()))
+        forces = None if forces is None else as_numbers("forces", forces, (len(atoms), 3))
         stress = None if stress is None else _full_stress(stress)
         readouts = find_labels(atoms, config)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: a label has the wrong shape or is not a number ({error})") from None
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from None
     if stress is not None and config.virial_key:
         if atoms.cell.rank < 3:
             raise DataError(f"{where}: has a virial but no cell, so there is no stress")
         stress = -stress / atoms.get_volume()
     bare = _bare(atoms, config.charge_key, label_keys(config).values())
+    if config.dipole_origin == "mass" and atoms.has("masses"):
+        bare.set_masses(atoms.get_masses())
     return Frame(bare, energy, forces, stress, readouts)
 
 
@@ -294,8 +305,8 @@ def _find(atoms: Atoms, keys: Iterable[str]) -> Any:
 
 
 def _full_stress(stress: Any) -> np.ndarray:
-    values = np.asarray(stress, dtype=float)
-    return voigt_6_to_full_3x3_stress(values) if values.size == 6 else values.reshape(3, 3)
+    values = as_numbers("stress", stress, (6,), (3, 3))
+    return voigt_6_to_full_3x3_stress(values) if values.size == 6 else values
 
 
 def _bare(atoms: Atoms, charge_key: str, labels: Iterable[str] = ()) -> Atoms:

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.units import Bohr, Debye, Hartree
 from torch import Tensor
 
-from ase_equivariant.graph.convert import total_charge
+from ase_equivariant.graph.convert import dipole_of_isotopes, total_charge
 from ase_equivariant.potential import Potential
 from ase_equivariant.potential.repulsion import COULOMB
 from ase_equivariant.training.frames import Frame, Label
@@ -20,6 +20,7 @@ from ase_equivariant.training.labels import LabelConfig
 DIPOLE_UNITS = {"e*Angstrom": 1.0, "Debye": Debye, "au": Bohr}
 POLARIZABILITY_UNITS = {"e2*Angstrom2/eV": 1.0, "Angstrom3": 1 / COULOMB, "au": Bohr**2 / Hartree}
 _SHAPES = {"dipole": (3,), "polarizability": (3, 3), "charges": (), "born_effective_charges": (3, 3)}
+_CHARGE_TOLERANCE = 0.1  # e; populations that are integrated on grids are 0.01 off, a wrong charge is 1 off
 PER_ATOM = ("charges", "born_effective_charges")
 
 
@@ -50,28 +51,53 @@ def find_labels(atoms: Atoms, config: LabelConfig) -> dict[str, Label]:
             if place.get(key) is not None:
                 found[name] = (place[key], of_atoms)
                 break
-    return {name: _label(name, value, of_atoms, len(atoms)) for name, (value, of_atoms) in found.items()}
+    return {name: as_label(name, value, of_atoms, len(atoms)) for name, (value, of_atoms) in found.items()}
 
 
-def _label(name: str, value: object, of_atoms: bool, num_atoms: int) -> Label:
-    values = np.asarray(value, dtype=float)
-    if name not in _SHAPES:
-        return Label(values.reshape(num_atoms, -1) if of_atoms else values.ravel(), of_atoms)
-    shape = _SHAPES[name]
-    if name in PER_ATOM:
-        return Label(values.reshape(num_atoms, *shape), True)
-    return Label(values.reshape(shape), False)
-
-
-def convert_labels(frame: Frame, config: LabelConfig) -> Frame:
-    """Read-outs in the package's units, and the dipole of an ion about its centre of mass.
-
-    Files have it about the origin of the coordinates. A structure's positions are in Å already.
+def as_label(name: str, value: object, of_atoms: bool, num_atoms: int) -> Label:
+    """A read-out's value in its shape, of the structure or of each of its atoms.
 
     Raises
     ------
     ValueError
-        If a periodic structure has a dipole, or a polarizability is not symmetric.
+        If it has another one or is no number.
+    """
+    if name in _SHAPES:
+        of_atoms = name in PER_ATOM
+        return Label(as_numbers(name, value, (num_atoms,) * of_atoms + _SHAPES[name]), of_atoms)
+    size = np.size(value) // max(1, num_atoms) if of_atoms else np.size(value)
+    return Label(as_numbers(name, value, (num_atoms,) * of_atoms + (size,)), of_atoms)
+
+
+def as_numbers(name: str, value: object, *shapes: tuple[int, ...]) -> np.ndarray:
+    """Values in the first of the shapes that takes as many.
+
+    Raises
+    ------
+    ValueError
+        If none does, or they are no numbers; names the label.
+    """
+    try:
+        values = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is no number: {str(value)[:40]!r}") from None
+    for shape in shapes:
+        if values.size == np.prod(shape, dtype=int):
+            return values.reshape(shape)
+    wanted = " or ".join("one number" if shape == () else str(shape) for shape in shapes)
+    raise ValueError(f"{name} has the wrong shape {values.shape}: {wanted} is wanted")
+
+
+def convert_labels(frame: Frame, config: LabelConfig) -> Frame:
+    """Read-outs in the package's units, and the dipole of an ion about the centre of its elements' mean masses.
+
+    A structure's positions are in Å already; it has its own masses if dipoles are about their centre.
+
+    Raises
+    ------
+    ValueError
+        If a periodic structure has a dipole, a polarizability is not symmetric, or charges that the configuration names
+        do not sum to the structure's.
     """
     if not frame.readouts:
         return frame
@@ -83,13 +109,28 @@ def convert_labels(frame: Frame, config: LabelConfig) -> Frame:
                 "or train on its derivatives (data.readout_keys with born_effective_charges)"
             )
         dipole = labels["dipole"].values * DIPOLE_UNITS[config.dipole_units]
-        labels["dipole"] = Label(dipole - total_charge(frame.atoms) * centre_of_mass(frame.atoms), False)
+        if config.dipole_origin == "mass":
+            moved = dipole_of_isotopes(frame.atoms)
+        else:
+            moved = total_charge(frame.atoms) * centre_of_mass(frame.atoms)
+        labels["dipole"] = Label(dipole - moved, False)
     if "polarizability" in labels:
         alpha = labels["polarizability"].values * POLARIZABILITY_UNITS[config.polarizability_units]
         if np.abs(alpha - alpha.T).max() > 1e-2 * np.abs(alpha).max():
             raise ValueError("a polarizability is not symmetric: give all nine components, row by row")
         labels["polarizability"] = Label((alpha + alpha.T) / 2, False)
+    if "charges" in labels and config.charges_key is not None:
+        _check_sum(labels["charges"].values, total_charge(frame.atoms))
     return replace(frame, readouts=labels)
+
+
+def _check_sum(charges: np.ndarray, total: float) -> None:
+    """Read-outs of charges sum to the structure's: labels that do not are of another one, or cannot be learned."""
+    if abs(excess := charges.sum() - total) > _CHARGE_TOLERANCE:
+        raise ValueError(
+            f"the atoms' charges sum to {total + excess:.3g} e, the structure's charge is {total:g}: name it by "
+            "data.charge_key, or leave out data.charges_key"
+        )
 
 
 def centre_of_mass(atoms: Atoms) -> np.ndarray:

@@ -256,6 +256,7 @@ def test_networks_that_lack_an_irrep_are_refused(readouts, settings, message):
         (({"kind": "dipole"}, {"kind": "dipole"}), "two read-outs called 'dipole'"),
         (({"kind": "irreps", "name": "forces", "value": "1o"},), "another quantity"),
         (({"kind": "irreps", "name": "items", "value": "1o"},), "another quantity"),
+        (({"kind": "irreps", "name": "magmoms", "value": "1o"},), "another quantity"),
         (({"kind": "irreps", "name": "own", "value": "1o+0e"},), "order"),
         (({"kind": "irreps", "name": "own", "value": "x"},), "not irreps"),
     ],

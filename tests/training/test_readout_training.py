@@ -19,6 +19,7 @@ from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.io.model_file import ModelCard, ModelFileError, load_model, save_model
 from ase_equivariant.potential import Potential, PotentialConfig
 from ase_equivariant.training.config import TrainConfig
+from ase_equivariant.training.database import write_database
 from ase_equivariant.training.dataset import Batch, to_batch
 from ase_equivariant.training.evaluate import evaluate
 from ase_equivariant.training.fit_config import LossConfig
@@ -101,10 +102,40 @@ def test_dipole_of_an_ion_is_moved_to_the_centre_of_mass(tmp_path):
     assert float(to_batch(frame, 3.0, torch.float64).graph.total_charge) == 1
 
 
+@pytest.mark.parametrize("masses", [None, [15.999, 2.014, 1.008]])
+def test_dipoles_of_the_calculator_come_back(tmp_path, masses):
+    """Those of ions are about the centre of mass, of isotopes of their own; labels are about that of the elements."""
+    atoms = water(0)
+    atoms.info["charge"] = 1
+    atoms.set_masses(masses)
+    atoms.calc = EquivariantCalculator(make_potential([{"kind": "dipole", "charges": True}]))
+    atoms.get_dipole_moment()
+    expected = atoms.calc.prediction["dipole"][0]
+    for ending in ("xyz", "traj"):
+        write(tmp_path / f"own.{ending}", atoms)
+        frame = read_frames(tmp_path / f"own.{ending}", LabelConfig(dipole_origin="mass"))[0]
+        np.testing.assert_allclose(frame.readouts["dipole"].values, expected, atol=1e-7)
+    write_database(tmp_path / "own.db", [frame])
+    np.testing.assert_allclose(read_frames(tmp_path / "own.db")[0].readouts["dipole"].values, expected, atol=1e-7)
+
+
+def test_charges_that_do_not_sum_to_the_structures_are_refused(tmp_path):
+    atoms = water(0)
+    atoms.arrays["q"] = np.array([0.4, 0.3, 0.3])
+    atoms.info["total"] = 1
+    write(tmp_path / "ion.xyz", atoms, format="extxyz")
+    assert read_frames(tmp_path / "ion.xyz", LabelConfig(charges_key="q", charge_key="total"))
+    with pytest.raises(DataError, match=r"sum to 1 e, the structure's charge is 0: name it by data.charge_key"):
+        read_frames(tmp_path / "ion.xyz", LabelConfig(charges_key="q"))
+
+
 @pytest.mark.parametrize(
     ("info", "options", "message"),
     [
-        ({"mu": [1.0, 2.0]}, {"dipole_key": "mu"}, "wrong shape"),
+        ({"mu": [1.0, 2.0]}, {"dipole_key": "mu"}, r"dipole has the wrong shape \(2,\): \(3,\) is wanted"),
+        ({"mu": "none"}, {"dipole_key": "mu"}, r"dipole is no number: 'none'"),
+        ({"E": [1.0, 2.0]}, {"energy_key": "E"}, r"energy has the wrong shape \(2,\): one number is wanted"),
+        ({"s": [1.0, 2.0]}, {"stress_key": "s"}, r"stress has the wrong shape \(2,\): \(6,\) or \(3, 3\) is wanted"),
         ({"mu": [1.0, 2.0, np.nan]}, {"dipole_key": "mu"}, "not finite"),
         ({"other": [1.0, 2.0, 3.0]}, {"dipole_key": "mu"}, "dipole_key = 'mu' is in no structure"),
         ({"alpha": np.arange(9.0)}, {"polarizability_key": "alpha"}, "not symmetric"),

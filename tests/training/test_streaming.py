@@ -224,10 +224,15 @@ def test_what_cannot_be_streamed_is_refused(tmp_path, emt_file):
     write_database(tmp_path / "emt.db", emt_frames(3))
     with pytest.raises(DataError, match="energy_key = 'E' is in no structure"):
         StreamedFrames(tmp_path / "emt.db", LabelConfig(energy_key="E"))
-    for units in ({"units": "kcal/mol"}, {"length_units": "Bohr"}):
+    for units in (
+        {"units": "kcal/mol"}, {"length_units": "Bohr"}, {"dipole_units": "Debye"}, {"dipole_origin": "mass"},
+        {"polarizability_units": "au"},
+    ):  # fmt: skip
+        [(key, value)] = units.items()
         for read in (StreamedFrames, read_frames):
-            with pytest.raises(DataError, match=r"is in eV and Å: leave units = .* out of \[data\]"):
+            with pytest.raises(DataError, match=rf"is in eV and Å .*: leave {key} = '{value}' out of \[data\]"):
                 read(tmp_path / "emt.db", LabelConfig.parse(units))
+    assert len(read_frames(tmp_path / "emt.db", LabelConfig(units="eV"))) == 3
 
 
 def test_a_label_that_one_of_many_structures_has_is_found(tmp_path):
