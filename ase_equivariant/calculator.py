@@ -241,7 +241,7 @@ class EquivariantCalculator(Calculator):
         PropertyNotImplementedError
             With dispersion, of which there are no second derivatives.
         ValueError
-            If two atoms are at one point.
+            If two atoms are at one point, or there is none.
         CalculatorError
             If they are not finite.
         """
@@ -261,7 +261,7 @@ class EquivariantCalculator(Calculator):
         Raises
         ------
         ValueError
-            If it does not.
+            If it does not, two atoms are at one point, or there is none.
         """
         return polarizability_derivatives(self.potential, self._graph_of(atoms)).cpu().numpy()
 

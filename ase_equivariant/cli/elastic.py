@@ -22,7 +22,7 @@ from ase_equivariant.cli.common import (
 from ase_equivariant.cli.results import result_files, write_results
 from ase_equivariant.plotting.elastic import plot_stiffness
 from ase_equivariant.plotting.figure import new_figure
-from ase_equivariant.recipes.elastic import elastic_constants
+from ase_equivariant.recipes.elastic import check_elastic, elastic_constants
 
 _COMPONENTS = ("xx", "yy", "zz", "yz", "xz", "xy")
 
@@ -39,6 +39,7 @@ def elastic(
     """Relax a crystal and compute its elastic constants, in float64 unless --dtype says otherwise."""
     name, atoms = read_structure(file)
     files = result_files(output_dir, name, "elastic", overwrite)
+    check_elastic(atoms, strain)
     relaxed_crystal(model, atoms, device, dtype)
     with console.status("straining"):
         found = elastic_constants(atoms, strain)

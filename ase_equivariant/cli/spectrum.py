@@ -19,6 +19,7 @@ from ase_equivariant.cli.common import (
     OutputOption,
     OverwriteOption,
     console,
+    naming,
     number_table,
     read_frames,
     read_structure,
@@ -26,13 +27,14 @@ from ase_equivariant.cli.common import (
 from ase_equivariant.cli.results import result_files, write_results
 from ase_equivariant.plotting.figure import Panel, panels_figure
 from ase_equivariant.plotting.spectra import plot_dynamic, plot_harmonic
-from ase_equivariant.recipes.checks import sample
-from ase_equivariant.recipes.dynamic_spectra import DynamicSpectrum, dynamic_spectrum
+from ase_equivariant.recipes.checks import sample, sampled_frames
+from ase_equivariant.recipes.dynamic_spectra import DynamicSpectrum, check_constraints, dynamic_spectrum
 from ase_equivariant.recipes.ensembles import MDSettings
 from ase_equivariant.recipes.frames import interval_fs, without_beginning
+from ase_equivariant.recipes.normal_modes import check_vibrates
 from ase_equivariant.recipes.relax import relax
-from ase_equivariant.recipes.spectra import HarmonicSpectrum, harmonic_spectrum
-from ase_equivariant.recipes.vibrations import PER_CM_PER_THZ, fastest_per_cm, highest_per_cm
+from ase_equivariant.recipes.spectra import HarmonicSpectrum, check_moments, harmonic_spectrum
+from ase_equivariant.recipes.vibrations import PER_CM_PER_THZ, fastest_per_cm, highest_per_cm, lags_for
 
 _SETTLING_PS = 2.0
 
@@ -67,24 +69,40 @@ def spectrum(
         raise ValueError("--time-ps and --trajectory are both given: keep one of them")
     if trajectory is None and (frame_fs is not None or discard_ps):
         raise ValueError("--frame-fs and --discard-ps are of a --trajectory: leave them out, or give one")
+    if not 0 < resolution < np.inf:
+        raise ValueError(f"--resolution {resolution:g}: use a width above 0, in 1/cm")
+    # As little friction as keeps the temperature: it widens bands, by 5/cm here.
+    settings = MDSettings(temperature_K=temperature, friction_per_ps=1.0, seed=seed)
     name, atoms = read_structure(file)
     files = result_files(output_dir, name, "spectrum", overwrite)
     frames = None if trajectory is None else without_beginning(read_frames(trajectory), discard_ps, frame_fs)
     if frames is not None:
         _refuse_another_molecule(trajectory, frames[0], file, atoms)
         _refuse_slow_frames(trajectory, frames, frame_fs)
+        _refuse_too_fine(f"{trajectory}", frames[0], resolution, interval_fs(frames, frame_fs), len(frames))
+    if time_ps is not None:
+        with naming("--time-ps"):
+            count, step = sampled_frames(time_ps, settings, _SETTLING_PS)
+        _refuse_too_fine(f"--time-ps {time_ps:g}", atoms, resolution, step, count)
     atoms.calc = calc = EquivariantCalculator(model, device=device, dtype=dtype, preset="phonon")
+    check_moments(calc)
+    check_vibrates(atoms)
     with console.status("relaxing"):
-        relax(atoms, fmax=fmax)
+        relaxed = relax(atoms, fmax=fmax)
+    if not relaxed.converged:
+        console.print(
+            f"NOT relaxed to {fmax:g} eV/Å: the largest force is {relaxed.max_force:.2g} eV/Å after {relaxed.steps} "
+            "steps; relax it with `ase-equivariant relax` first",
+            soft_wrap=True,
+        )
     harmonic = harmonic_spectrum(atoms)
     _print_modes(harmonic)
     found: dict[str, Any] = {"model": model, "structure": file, "harmonic": harmonic}
     rows = [_harmonic_panels(harmonic, resolution)]
+    write_results(files, found, panels_figure(rows, 6.4, 3.4))
     if time_ps is not None:
         moving = atoms.copy()
         moving.calc = EquivariantCalculator(model, device=device, dtype=dtype, preset="md")
-        # As little friction as keeps the temperature: it widens bands, by 5/cm here.
-        settings = MDSettings(temperature_K=temperature, friction_per_ps=1.0, seed=seed)
         with console.status(f"{time_ps:g} ps of dynamics"):
             frames = sample(moving, time_ps, settings, discard_ps=_SETTLING_PS)
     if frames is not None:
@@ -92,7 +110,9 @@ def spectrum(
             found["dynamic"] = dynamic = dynamic_spectrum(frames, calc, frame_fs, resolution)
         console.print(f"trajectory of {len(frames)} frames: vibrations at {dynamic.temperature_K:.0f} K")
         rows.append(_dynamic_panels(dynamic))
-    write_results(files, found, panels_figure(rows, 6.4, 3.4))
+        write_results(files, found, panels_figure(rows, 6.4, 3.4))
+    if not relaxed.converged:
+        raise typer.Exit(2)
 
 
 def _refuse_another_molecule(trajectory: Path | None, frame: Atoms, file: str, atoms: Atoms) -> None:
@@ -110,6 +130,12 @@ def _refuse_slow_frames(trajectory: Path | None, frames: Sequence[Atoms], frame_
             "wrong frequencies: write frames at shorter intervals (md --interval), "
             f"{500 * PER_CM_PER_THZ / needed:.1f} fs at most"
         )
+
+
+def _refuse_too_fine(source: str, atoms: Atoms, resolution: float, step_fs: float, num_frames: int) -> None:
+    with naming(source):
+        check_constraints(atoms)
+        lags_for(resolution / PER_CM_PER_THZ, step_fs, num_frames - 1)
 
 
 def _harmonic_panels(found: HarmonicSpectrum, width: float) -> list[Panel]:

@@ -27,7 +27,7 @@ from ase_equivariant.io.atomic import atomic_path
 from ase_equivariant.plotting.figure import new_figure
 from ase_equivariant.plotting.torsion import plot_torsion
 from ase_equivariant.recipes.relax import relax
-from ase_equivariant.recipes.torsion import torsion_scan
+from ase_equivariant.recipes.torsion import torsion_scan, turning_atoms
 
 
 def torsion(
@@ -47,6 +47,7 @@ def torsion(
     name, atoms = read_structure(file)
     if not 0 < step <= 180:
         raise ValueError(f"step = {step}: use degrees above 0, up to 180")
+    turning_atoms(atoms, dihedral)
     files = result_files(output_dir, name, "torsion", overwrite)
     structures = files[0].with_suffix(".extxyz")
     refuse_to_lose([structures], [file], overwrite)

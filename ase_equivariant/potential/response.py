@@ -35,7 +35,7 @@ def hessian(potential: Potential, graph: AtomicGraph, max_edges: int = _MAX_EDGE
     Raises
     ------
     ValueError
-        If the graph is not of one structure.
+        If the graph is not of one structure, or that has no atoms.
     """
     size = 3 * graph.num_atoms
 
@@ -60,7 +60,7 @@ def polarizability_derivatives(potential: Potential, graph: AtomicGraph, max_edg
     Raises
     ------
     ValueError
-        If the model predicts no polarizability, or the graph is not of one structure.
+        If the model predicts no polarizability, or as :func:`hessian`.
     """
     if "polarizability" not in potential.readouts:
         raise ValueError("this model does not predict a polarizability: there are no derivatives of it")
@@ -84,6 +84,8 @@ def _derivatives(
     """Derivatives of ``size`` components by the positions, (size, 3 N) float64, from (copies, size) of a batch."""
     if graph.num_structures != 1:
         raise ValueError(f"a batch of {graph.num_structures} structures: give one at a time")
+    if not graph.num_atoms:
+        raise ValueError("the structure has no atoms: there are no derivatives by their positions")
     graph = graph.to(potential.device, potential.dtype)
     at_once = min(size, max(1, max_edges // max(1, graph.num_edges)))
     rows = []

@@ -219,9 +219,13 @@ def sample(
     -------
     list of Atoms
         With momenta and ``info["time_fs"]``, without calculator.
+
+    Raises
+    ------
+    ValueError
+        If there is no time to keep.
     """
-    every = max(1, round(_FRAME_FS / settings.timestep_fs))
-    first, last = (round(1000 * ps / settings.timestep_fs) for ps in (discard_ps, discard_ps + length_ps))
+    every, first, last = _sampled_steps(length_ps, settings, discard_ps)
     rng = np.random.default_rng(settings.seed)
     draw_velocities(atoms, settings.temperature_K, rng)
     dynamics = build_dynamics(atoms, settings, rng)
@@ -238,6 +242,27 @@ def sample(
         if progress is not None and step % (1000 * every) == 0:
             progress(time_fs / 1000)
     return frames
+
+
+def sampled_frames(length_ps: float, settings: MDSettings, discard_ps: float = 5.0) -> tuple[int, float]:
+    """How many frames :func:`sample` will give, and how many fs they are apart.
+
+    Raises
+    ------
+    ValueError
+        As that.
+    """
+    every, first, last = _sampled_steps(length_ps, settings, discard_ps)
+    return last // every - first // every, every * settings.timestep_fs
+
+
+def _sampled_steps(length_ps: float, settings: MDSettings, discard_ps: float) -> tuple[int, int, int]:
+    """Steps between frames, to the first and to the last."""
+    if not (0 < length_ps < np.inf and 0 <= discard_ps < np.inf):
+        raise ValueError(f"{length_ps:g} ps of dynamics after {discard_ps:g} ps: use a time above 0")
+    every = max(1, round(_FRAME_FS / settings.timestep_fs))
+    first, last = (round(1000 * ps / settings.timestep_fs) for ps in (discard_ps, discard_ps + length_ps))
+    return every, first, last
 
 
 def _mean_temperature_K(frames: Sequence[Atoms]) -> float:

@@ -9,13 +9,15 @@ from typing import cast
 import numpy as np
 import torch
 from ase import Atoms, units
+from ase.constraints import FixAtoms, FixCartesian, FixCom
+from scipy.linalg import null_space
 from torch import Tensor
 
 from ase_equivariant.calculator import EquivariantCalculator
 from ase_equivariant.graph.convert import atoms_to_graph, dipole_of_isotopes
 from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.potential.repulsion import COULOMB
-from ase_equivariant.recipes.frames import check_frames, interval_fs, velocities
+from ase_equivariant.recipes.frames import check_frames, fixed_atoms, interval_fs, velocities
 from ase_equivariant.recipes.normal_modes import rigid_motions
 from ase_equivariant.recipes.spectra import KM_PER_MOL, check_moments
 from ase_equivariant.recipes.vibrations import PER_CM_PER_THZ, autocorrelation, cosine_transform, lags_for
@@ -68,7 +70,8 @@ def dynamic_spectrum(
     Raises
     ------
     ValueError
-        If frames are periodic, too few or without momenta, or the model predicts neither.
+        If frames are periodic, too few or without momenta, constraints hold more than whole atoms, or the model
+        predicts neither.
 
     References
     ----------
@@ -122,23 +125,45 @@ def slope_density(signals: np.ndarray, step_fs: float, temperature_K: float, lag
 
 
 def vibrational_temperature_K(frames: Sequence[Atoms]) -> float:
-    """Mean temperature of what is no translation or rotation of the molecule.
+    """Mean temperature of what is no translation or rotation of the molecule, as far as atoms held leave it those.
 
     Raises
     ------
     ValueError
-        If there are no momenta, or nothing vibrates.
+        If there are no momenta, constraints hold more than whole atoms, or nothing vibrates.
     """
+    check_constraints(frames[0])
+    fixed = np.repeat(fixed_atoms(frames[0]), 3)
     masses = frames[0].get_masses()
     speeds = velocities(frames) / units.fs * np.sqrt(masses)[:, None]
     total = 0.0
     for frame, speed in zip(frames, speeds.reshape(len(frames), -1), strict=True):
         rigid = rigid_motions(frame.positions, masses)
-        total += (speed @ speed - np.square(speed @ rigid).sum()) / max(1, speed.size - rigid.shape[1])
+        if fixed.any():
+            rigid = rigid @ null_space(rigid[fixed], rcond=1e-8)  # turns about the atoms that are held
+        vibrating = np.count_nonzero(~fixed) - rigid.shape[1]
+        total += (speed @ speed - np.square(speed @ rigid).sum()) / max(1, vibrating)
     temperature = float(total / len(frames) / units.kB)
     if not temperature > 0:
         raise ValueError("nothing vibrates in these frames: there is no spectrum")
     return temperature
+
+
+def check_constraints(atoms: Atoms) -> None:
+    """Refuse constraints of which it is not known how many vibrations they take.
+
+    Raises
+    ------
+    ValueError
+        If they hold anything but whole atoms or the centre of mass.
+    """
+    for constraint in atoms.constraints:
+        whole = isinstance(constraint, FixAtoms) or (isinstance(constraint, FixCartesian) and np.all(constraint.mask))
+        if not whole and not isinstance(constraint, FixCom):
+            raise ValueError(
+                f"the atoms are constrained by {type(constraint).__name__}, with which their temperature is not known: "
+                "take dynamics without it, or with whole atoms held (FixAtoms)"
+            )
 
 
 def moments(

@@ -79,12 +79,9 @@ def elastic_constants(
     ----------
     de Jong et al., Sci. Data 2, 150009 (2015); averages: Hill, Proc. Phys. Soc. A 65, 349 (1952).
     """
-    if atoms.calc is None or not atoms.pbc.all() or atoms.cell.rank < 3:
-        raise ValueError("elastic constants need a crystal, periodic in all directions, with a calculator")
-    if atoms.constraints:
-        raise ValueError("elastic constants need free atoms: remove the constraints (atoms.set_constraint())")
-    if not 0 < strain <= 0.05:
-        raise ValueError(f"strain = {strain}: use 0 < strain <= 0.05")
+    check_elastic(atoms, strain)
+    if atoms.calc is None:
+        raise ValueError("the atoms have no calculator: set atoms.calc first")
     settings = (min(fmax, _FORCE_BY_STRAIN_eV_PER_A * strain), steps) if relax_ions else None
     residual = float(np.abs(_stress_GPa(atoms, np.zeros(6), settings)).max())
     if residual > _RESIDUAL_LIMIT_GPa:
@@ -94,6 +91,16 @@ def elastic_constants(
         ahead, behind = (_stress_GPa(atoms, sign * strain * direction, settings) for sign in (1, -1))
         raw[:, j] = (ahead - behind) / (2 * strain)
     return averages_of((raw + raw.T) / 2, float(np.abs(raw - raw.T).max()), residual)
+
+
+def check_elastic(atoms: Atoms, strain: float) -> None:
+    """Raise ValueError for atoms that are no crystal or constrained, and strains that make no sense."""
+    if not atoms.pbc.all() or atoms.cell.rank < 3:
+        raise ValueError(f"elastic constants need a crystal, periodic in all directions: {atoms.symbols} is none")
+    if atoms.constraints:
+        raise ValueError("elastic constants need free atoms: remove the constraints (atoms.set_constraint())")
+    if not 0 < strain <= 0.05:
+        raise ValueError(f"strain = {strain}: use 0 < strain <= 0.05")
 
 
 def averages_of(stiffness_GPa: np.ndarray, asymmetry_GPa: float = 0.0, residual_GPa: float = 0.0) -> ElasticResult:

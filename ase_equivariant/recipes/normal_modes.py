@@ -48,21 +48,19 @@ def normal_modes(atoms: Atoms, hessian: np.ndarray | None = None) -> NormalModes
     atoms : Atoms
         With an :class:`~ase_equivariant.EquivariantCalculator` in float64; not changed.
     hessian : ndarray, optional
-        (3 N, 3 N) eV/Å², default the calculator's, analytic.
+        (3 N, 3 N) or, as ASE's VibrationsData gives it, (N, 3, N, 3) eV/Å²; default the calculator's, analytic.
 
     Raises
     ------
     ValueError
-        If the atoms are periodic, fewer than two, or not relaxed, whatever their constraints.
+        If the atoms are periodic, fewer than two, without mass, or not relaxed, whatever their constraints; or the
+        Hessian is none of theirs.
 
     References
     ----------
     Wilson, Decius and Cross, Molecular Vibrations (1955).
     """
-    if atoms.pbc.any():
-        raise ValueError(f"{atoms.symbols} is periodic: normal modes are of molecules, use phonons for a crystal")
-    if len(atoms) < 2:
-        raise ValueError("a single atom does not vibrate")
+    check_vibrates(atoms)
     force = float(np.abs(atoms.get_forces(apply_constraint=False)).max())  # the Hessian is that of free atoms
     if force > _MAX_FORCE:
         raise ValueError(
@@ -71,12 +69,45 @@ def normal_modes(atoms: Atoms, hessian: np.ndarray | None = None) -> NormalModes
         )
     if hessian is None:
         hessian = equivariant_calculator(atoms).get_hessian(atoms)
+    else:
+        hessian = _as_matrix(hessian, len(atoms))
     masses = atoms.get_masses()
     weights = 1 / np.sqrt(np.repeat(masses, 3))
     inner = null_space(rigid_motions(atoms.positions, masses).T)
     squares, vectors = np.linalg.eigh(inner.T @ (hessian * np.outer(weights, weights)) @ inner)
     displacements = ((inner @ vectors) * weights[:, None]).T.reshape(-1, len(atoms), 3)
     return NormalModes(np.sign(squares) * np.sqrt(np.abs(squares)) * _PER_CM, displacements)
+
+
+def check_vibrates(atoms: Atoms) -> None:
+    """Refuse what has no normal modes.
+
+    Raises
+    ------
+    ValueError
+        If the atoms are periodic, fewer than two, or one has no mass.
+    """
+    if atoms.pbc.any():
+        raise ValueError(f"{atoms.symbols} is periodic: normal modes are of molecules, use phonons for a crystal")
+    if len(atoms) < 2:
+        raise ValueError("a single atom does not vibrate" if len(atoms) else "the structure has no atoms")
+    masses = atoms.get_masses()
+    for k in np.flatnonzero(~((masses > 0) & np.isfinite(masses))):
+        raise ValueError(
+            f"atom {k} ({atoms.symbols[k]}) has a mass of {masses[k]:g} amu: give one above 0 (set_masses)"
+        )
+
+
+def _as_matrix(hessian: np.ndarray, num_atoms: int) -> np.ndarray:
+    values, size = np.asarray(hessian, dtype=float), 3 * num_atoms
+    if values.shape not in ((size, size), (num_atoms, 3, num_atoms, 3)):
+        raise ValueError(
+            f"hessian has shape {values.shape}: ({size}, {size}) or ({num_atoms}, 3, {num_atoms}, 3) is that of "
+            f"{num_atoms} atoms"
+        )
+    if not np.isfinite(values).all():
+        raise ValueError("hessian has values that are not finite: compute it again")
+    return values.reshape(size, size)
 
 
 def rigid_motions(positions: np.ndarray, masses: np.ndarray) -> np.ndarray:

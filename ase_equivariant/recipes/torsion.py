@@ -73,15 +73,9 @@ def torsion_scan(
     ValueError
         If the four atoms are no dihedral, or its bond is in a ring.
     """
-    quartet = tuple(int(k) for k in indices)
     if atoms.calc is None:
         raise ValueError("the atoms have no calculator: set atoms.calc first")
-    if len(quartet) != 4 or len(set(quartet)) < 4 or not all(0 <= k < len(atoms) for k in quartet):
-        raise ValueError(f"{quartet}: a dihedral is four different atoms of 0 to {len(atoms) - 1}")
-    a, b, c, d = quartet
-    turning = beyond_bond(atoms, b, c)
-    if d not in turning or a in turning:
-        raise ValueError(f"{quartet}: give atoms along the chain, the first on {b}'s side and the last on {c}'s")
+    (a, b, c, d), turning = turning_atoms(atoms, indices)
     angles = np.arange(0.0, 361.0, 15.0) if angles_deg is None else np.asarray(angles_deg, dtype=float)
     energies, converged, frames = [], [], []
     for angle in angles:
@@ -99,3 +93,21 @@ def torsion_scan(
     return TorsionScan(
         (a, b, c, d), angles, np.array(energies) - lowest, lowest, highest - lowest, np.array(converged), frames
     )
+
+
+def turning_atoms(atoms: Atoms, indices: Sequence[int]) -> tuple[tuple[int, int, int, int], list[int]]:
+    """The four atoms a–b–c–d of a dihedral, and those on c's side of its bond, which turn.
+
+    Raises
+    ------
+    ValueError
+        If they are no dihedral, or its bond is in a ring.
+    """
+    quartet = tuple(int(k) for k in indices)
+    if len(quartet) != 4 or len(set(quartet)) < 4 or not all(0 <= k < len(atoms) for k in quartet):
+        raise ValueError(f"{quartet}: a dihedral is four different atoms of 0 to {len(atoms) - 1}")
+    a, b, c, d = quartet
+    turning = beyond_bond(atoms, b, c)
+    if d not in turning or a in turning:
+        raise ValueError(f"{quartet}: give atoms along the chain, the first on {b}'s side and the last on {c}'s")
+    return (a, b, c, d), turning

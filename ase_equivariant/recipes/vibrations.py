@@ -139,14 +139,21 @@ def lags_for(resolution_THz: float, step_fs: float, num_frames: int) -> int:
     Raises
     ------
     ValueError
-        If there are too few frames for it.
+        If it is not above 0, wider than all that the frames show, or there are too few of them for it.
     """
+    if not resolution_THz > 0:
+        raise ValueError(f"a resolution of {resolution_THz * PER_CM_PER_THZ:g}/cm: use a width above 0")
     # A Hann window that ends at lag T has a transform with full width at half maximum 1/T.
-    lags = round(1000 / (resolution_THz * step_fs)) if resolution_THz > 0 else 0
-    if not 2 <= lags <= num_frames:
+    lags = round(1000 / (resolution_THz * step_fs))
+    if lags < 2:
+        raise ValueError(
+            f"a resolution of {resolution_THz * PER_CM_PER_THZ:g}/cm: frames {step_fs:g} fs apart show no more than "
+            f"{highest_per_cm(step_fs):.0f}/cm, use a finer one"
+        )
+    if lags > num_frames:
         raise ValueError(
             f"a resolution of {resolution_THz:g} THz ({resolution_THz * PER_CM_PER_THZ:g}/cm) needs "
-            f"{1 / max(resolution_THz, 1e-9):.3g} ps of trajectory, these {num_frames} frames are "
+            f"{1 / resolution_THz:.3g} ps of trajectory, these {num_frames} frames are "
             f"{num_frames * step_fs / 1000:.3g} ps: give more frames or a coarser resolution"
         )
     return lags

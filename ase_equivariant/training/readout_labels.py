@@ -65,7 +65,7 @@ def as_label(name: str, value: object, of_atoms: bool, num_atoms: int) -> Label:
     if name in _SHAPES:
         of_atoms = name in PER_ATOM
         return Label(as_numbers(name, value, (num_atoms,) * of_atoms + _SHAPES[name]), of_atoms)
-    size = np.size(value) // max(1, num_atoms) if of_atoms else np.size(value)
+    size = np.asarray(value).size // (max(1, num_atoms) if of_atoms else 1)
     return Label(as_numbers(name, value, (num_atoms,) * of_atoms + (size,)), of_atoms)
 
 

@@ -1,20 +1,24 @@
 """The command line, as a user types it."""
 
 import json
+import re
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule, surface
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixCartesian
 from ase.io import read, write
 from typer.testing import CliRunner
 
 import ase_equivariant
 from ase_equivariant.cli.main import app
 from ase_equivariant.recipes.ensembles import MDSettings
+from ase_equivariant.recipes.relax import relax
 
 runner = CliRunner()
 
@@ -235,7 +239,7 @@ def test_crystals(tmp_path):
         f"Si.{k}.{e}" for k in ("elastic", "phonons") for e in ("json", "png")
     }
     assert isinstance(run("elastic", "si", "bulk:Si", "--output-dir", tmp_path).exception, FileExistsError)
-    assert "for crystals" in str(run("elastic", "ethanol", "molecule:CH3CH2OH", "--output-dir", tmp_path).exception)
+    assert "need a crystal" in str(run("elastic", "ethanol", "molecule:CH3CH2OH", "--output-dir", tmp_path).exception)
 
 
 def test_torsion(tmp_path):
@@ -272,8 +276,6 @@ def test_spectrum(tmp_path):
     again = run("spectrum", "water-tensors", "molecule:H2O", *given, "--resolution", 2000)
     assert again.exit_code == 0, again.output
     assert "trajectory of 18 frames" in again.output
-    refused = run("spectrum", "ethanol", "molecule:CH3CH2OH", *where)
-    assert "predicts neither dipole nor polarizability" in str(refused.exception)
     refused = run("spectrum", "water-tensors", "molecule:H2O", "--time-ps", 0.4, "--frame-fs", 1, *where, "--overwrite")
     assert "--frame-fs and --discard-ps are of a --trajectory" in str(refused.exception)
     for frame in frames:
@@ -283,6 +285,63 @@ def test_spectrum(tmp_path):
     assert "have other isotopes" in str(refused.exception)
     refused = run("spectrum", "water-tensors", "molecule:H2O2", *given)
     assert "give one molecule's" in str(refused.exception)
+
+
+@pytest.mark.parametrize(
+    ("model", "structure", "options", "message"),
+    [
+        ("ethanol", "molecule:CH3CH2OH", (), "predicts neither dipole nor polarizability"),
+        ("water-tensors", "molecule:O", (), "a single atom does not vibrate"),
+        ("water-tensors", "box.xyz", (), "OH2 is periodic: normal modes are of molecules"),
+        ("water-tensors", "molecule:H2O", ("--resolution", 0), "--resolution 0: use a width above 0"),
+        ("water-tensors", "molecule:H2O", ("--resolution", -3), "--resolution -3: use a width above 0"),
+        ("water-tensors", "molecule:H2O", ("--resolution", "nan"), "--resolution nan: use a width above 0"),
+        ("water-tensors", "molecule:H2O", ("--time-ps", -1), "--time-ps: -1 ps of dynamics after 2 ps: use a time"),
+        ("water-tensors", "molecule:H2O", ("--time-ps", 1), "--time-ps 1: a resolution of .* needs 1.67 ps"),
+        ("water-tensors", "molecule:H2O", ("--time-ps", 1, "--resolution", 1e5), "/cm: frames 2 fs apart show no more"),
+        ("water-tensors", "held.xyz", ("--time-ps", 9), "--time-ps 9: the atoms are constrained by FixCartesian"),
+    ],
+)
+def test_what_has_no_spectrum_is_refused_before_anything_runs(
+    tmp_path, monkeypatch, model, structure, options, message
+):
+    monkeypatch.setattr("ase_equivariant.cli.spectrum.relax", None)
+    water = molecule("H2O", cell=[9, 9, 9], pbc=True)
+    write(tmp_path / "box.xyz", water)
+    water.pbc = False
+    water.set_constraint(FixCartesian([0], mask=(True, False, False)))
+    write(tmp_path / "held.xyz", water)
+    monkeypatch.chdir(tmp_path)
+    assert re.search(message, str(run("spectrum", model, structure, *options).exception))
+
+
+def test_a_spectrum_says_that_the_molecule_is_not_relaxed(tmp_path, monkeypatch):
+    monkeypatch.setattr("ase_equivariant.cli.spectrum.relax", partial(relax, steps=6))
+    monkeypatch.setattr("ase_equivariant.cli.spectrum.sample", None)
+    words = ("spectrum", "water-tensors", "molecule:H2O", "--fmax", 1e-9, "--output-dir", tmp_path)
+    result = run(*words)
+    assert result.exit_code == 2
+    assert re.search(r"NOT relaxed to 1e-09 eV/Å: the largest force is \S+ eV/Å after 6 steps", result.output)
+    # What is harmonic stays if the dynamics fail.
+    assert isinstance(run(*words, "--time-ps", 2, "--overwrite").exception, TypeError)
+    assert set(json.loads((tmp_path / "H2O.spectrum.json").read_text())) == {"model", "structure", "harmonic"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("elastic", "si", "bulk:Si", "--strain", 0), "strain = 0.0: use 0 < strain"),
+        (
+            ("torsion", "ethanol", "molecule:CH3CH2OH", 0, 1, 2, 9),
+            r"\(0, 1, 2, 9\): a dihedral is four different atoms",
+        ),
+        (("torsion", "ethanol", "molecule:CH3CH2OH", 3, 1, 2, 0), r"\(3, 1, 2, 0\): give atoms along the chain"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_relaxes(tmp_path, monkeypatch, words, message):
+    monkeypatch.setattr("ase_equivariant.cli.common.relax", None)
+    monkeypatch.setattr("ase_equivariant.cli.torsion.relax", None)
+    assert re.search(message, str(run(*words, "--output-dir", tmp_path).exception))
 
 
 def test_analyse(tmp_path):

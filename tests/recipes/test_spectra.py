@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import molecule
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixBondLengths
+from ase.md.velocitydistribution import thermalize_momenta
 
 from ase_equivariant import EquivariantCalculator
 from ase_equivariant.potential.repulsion import COULOMB
@@ -194,6 +195,45 @@ def test_temperature_is_that_of_vibrations():
         frame.set_velocities(np.full((2, 3), 0.01))
     with pytest.raises(ValueError, match="nothing vibrates"):
         vibrational_temperature_K(resting)
+
+
+@pytest.mark.parametrize("held", [0, 1, 2, 3])
+def test_atoms_that_are_held_have_no_part_in_the_temperature(held):
+    """One leaves the molecule three turns, two leave it one, more leave none."""
+    ethanol, rng = molecule("CH3CH2OH"), np.random.default_rng(held)
+    ethanol.set_constraint([FixAtoms(range(held))] if held else [])
+    frames = [ethanol.copy() for _ in range(1500)]
+    for frame in frames:
+        thermalize_momenta(frame, temperature_K=300.0, rng=rng)
+    assert vibrational_temperature_K(frames) == pytest.approx(300.0, rel=0.02)
+
+
+def test_other_constraints_are_refused():
+    frames = moving(frames=3)
+    frames[0].set_constraint(FixBondLengths([[0, 1]]))
+    with pytest.raises(ValueError, match=r"constrained by FixBondLengths?, with which their temperature is not known"):
+        vibrational_temperature_K(frames)
+
+
+def test_a_hessian_has_the_shape_of_ase_or_a_matrix():
+    atoms, hessian = diatomic()
+    expected = normal_modes(atoms, hessian).frequencies_per_cm
+    np.testing.assert_array_equal(normal_modes(atoms, hessian.reshape(2, 3, 2, 3)).frequencies_per_cm, expected)
+    with pytest.raises(ValueError, match=r"hessian has shape \(3, 3\): \(6, 6\) or \(2, 3, 2, 3\) is that of 2 atoms"):
+        normal_modes(atoms, hessian[:3, :3])
+    with pytest.raises(ValueError, match="hessian has values that are not finite"):
+        normal_modes(atoms, np.nan * hessian)
+    for mass in (0.0, np.nan):
+        atoms.set_masses([mass, 19.0])
+        with pytest.raises(ValueError, match=rf"atom 0 \(H\) has a mass of {mass:g} amu: give one above 0"):
+            normal_modes(atoms, hessian)
+
+
+def test_nothing_has_no_derivatives():
+    calc = EquivariantCalculator("water-tensors")
+    for derive in (calc.get_hessian, calc.get_polarizability_derivatives):
+        with pytest.raises(ValueError, match="the structure has no atoms"):
+            derive(Atoms())
 
 
 def test_what_has_no_spectrum_is_refused():
