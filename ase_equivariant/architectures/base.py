@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ase.data import chemical_symbols
@@ -10,7 +11,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from ase_equivariant.config import Config
-from ase_equivariant.irreps import Irreps
+from ase_equivariant.irreps import Irrep, Irreps
 
 
 class ArchitectureConfig(Config):
@@ -49,6 +50,10 @@ class ArchitectureConfig(Config):
 
     def pair_cutoff_matrix(self) -> Tensor:
         """Cutoff of every pair of species in Å, (n_species, n_species) float64: centre, neighbour."""
+        raise NotImplementedError
+
+    def cure_for_lack_of(self, irreps: Sequence[Irrep]) -> str:
+        """What to change for the last layer to have these irreps, for people."""
         raise NotImplementedError
 
 

@@ -60,6 +60,10 @@ class GVPConfig(ArchitectureConfig):
         """The network's size in a few words, for people."""
         return f"{self.num_layers} layers, {self.num_scalars} scalars, {self.num_vectors} vectors"
 
+    def cure_for_lack_of(self, irreps: Sequence[Irrep]) -> str:
+        """Another network: what this one has it has always."""
+        return 'GVP has scalars and polar vectors only (0e and 1o): take model.architecture.name = "nequip"'
+
     def pair_cutoff_matrix(self) -> Tensor:
         """Cutoff of every pair of species in Å, (n_species, n_species) float64: one for all."""
         return torch.full((len(self.species), len(self.species)), self.cutoff, dtype=torch.float64)

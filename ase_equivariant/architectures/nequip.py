@@ -127,6 +127,12 @@ class NequIPConfig(ArchitectureConfig):
                 raise ValueError(f"pair_cutoffs has {longest} Å for {centre}, above the cutoff of {self.cutoff} Å")
         return self
 
+    def cure_for_lack_of(self, irreps: Sequence[Irrep]) -> str:
+        """Parity if one is odd and there is none, more of irreps_hidden otherwise."""
+        if not self.parity and any(ir.p == -1 for ir in irreps):
+            return "parity = false has even irreps only: set parity = true, and the irreps in irreps_hidden accordingly"
+        return "add it to irreps_hidden with an l_max that reaches it"
+
     def layer_irreps(self, keep: Sequence[Irrep] = ()) -> tuple[Irreps, ...]:
         """Merged irreps after each layer, as configured (a layer may reach fewer of them).
 

@@ -138,7 +138,7 @@ class Potential(nn.Module):
         self.scaling = Scaling(len(species))
         self.species_table = _SpeciesTable(species)
         self.repulsion = _repulsion(config) if config.zbl else None
-        made = (build_readout(readout, self.network.irreps_out, len(species)) for readout in config.readouts)
+        made = (build_readout(readout, self.network.irreps_out, config.architecture) for readout in config.readouts)
         self.readouts = nn.ModuleDict({readout.key: readout for readout in made})
 
     def tensor_readouts(self) -> dict[str, Readout]:

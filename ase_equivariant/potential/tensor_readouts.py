@@ -9,6 +9,7 @@ import torch
 from ase.data import atomic_masses
 from torch import Tensor, nn
 
+from ase_equivariant.architectures import ArchitectureConfig
 from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.irreps import Irreps, merge, to_e3nn_layout
 from ase_equivariant.irreps.cartesian import symmetric_to_cartesian
@@ -65,17 +66,17 @@ class Readout(nn.Module):
         If the features lack an irrep that is read.
     """
 
-    def __init__(self, config: ReadoutConfig, irreps_in: Irreps, num_species: int):
+    def __init__(self, config: ReadoutConfig, irreps_in: Irreps, architecture: ArchitectureConfig):
         super().__init__()
-        missing = [str(ir) for _, ir in config.irreps() if ir not in irreps_in]
+        missing = [ir for _, ir in config.irreps() if ir not in irreps_in]
         if missing:
             raise ValueError(
-                f"read-out {config.key!r} takes {' and '.join(missing)}, but the network's last layer has {irreps_in}: "
-                "add it to irreps_hidden with l_max and parity that reach it, or leave the read-out out"
+                f"read-out {config.key!r} takes {' and '.join(map(str, missing))}, but the network's last layer has "
+                f"{irreps_in}: {architecture.cure_for_lack_of(missing)}, or leave the read-out out"
             )
         self.config, self.key = config, config.key
         self.tensor = TensorReadout(irreps_in, config.irreps(), config.hidden)
-        self.scaling = Scaling(num_species)
+        self.scaling = Scaling(len(architecture.species))
 
     def atomic(self, features: Tensor, species: Tensor) -> Tensor:
         """Scaled values of atoms, (N, irreps.dim) float64, even scalar without its shift."""
@@ -146,9 +147,9 @@ _READOUTS: dict[type[ReadoutConfig], Any] = {
 }
 
 
-def build_readout(config: ReadoutConfig, irreps_in: Irreps, num_species: int) -> Readout:
-    """The read-out of a configuration, with random weights."""
-    readout: Readout = _READOUTS[type(config)](config, irreps_in, num_species)
+def build_readout(config: ReadoutConfig, irreps_in: Irreps, architecture: ArchitectureConfig) -> Readout:
+    """The read-out of a configuration for a network that gives these irreps, with random weights."""
+    readout: Readout = _READOUTS[type(config)](config, irreps_in, architecture)
     return readout
 
 

@@ -242,12 +242,20 @@ def test_float32_and_back(case, check):
     [
         (({"kind": "dipole"},), {"irreps_hidden": "4x0e+2x2e"}, "takes 1o"),
         (({"kind": "polarizability"},), {"irreps_hidden": "4x0e+2x1o"}, "takes 2e"),
-        (({"kind": "dipole"},), {"irreps_hidden": "4x0e+2x1e", "parity": False}, "takes 1o"),
+        (({"kind": "polarizability"},), {"irreps_hidden": "4x0e+2x1o"}, "add it to irreps_hidden with an l_max"),
+        (({"kind": "dipole"},), {"irreps_hidden": "4x0e+2x1e", "parity": False}, "takes 1o, .* set parity = true"),
+        (({"kind": "polarizability"},), {"irreps_hidden": "4x0e+2x1e", "parity": False}, "2e, .* add it to irreps_hi"),
     ],
 )
 def test_networks_that_lack_an_irrep_are_refused(readouts, settings, message):
     with pytest.raises(ValueError, match=message):
         Potential(_nequip(readouts, **settings))
+
+
+def test_gvp_has_no_tensors():
+    architecture = {"name": "gvp", "species": ("H", "O"), "cutoff": 3.0}
+    with pytest.raises(ValueError, match=r"takes 2e, .* polar vectors only .* model\.architecture\.name = \"nequip\""):
+        Potential(PotentialConfig.parse({"architecture": architecture, "readouts": [{"kind": "polarizability"}]}))
 
 
 @pytest.mark.parametrize(
