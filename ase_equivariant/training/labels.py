@@ -38,7 +38,8 @@ class LabelConfig(Config):
     virial_key : str or None
         Name of a virial in the unit of the energy, taken as stress −virial/volume.
     dipole_key, polarizability_key, charges_key : str or None
-        Names of dipole (3), polarizability (9) and atoms' charges (e); default the calculator's dipole and charges.
+        Names of dipole (3), polarizability (9) and atoms' charges (e), which sum to the structure's within 0.1 e;
+        default the calculator's dipole and charges.
     dipole_units : {"e*Angstrom", "Debye", "au"}
         Unit of the dipole.
     dipole_origin : {"coordinates", "mass"}
