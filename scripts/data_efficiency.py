@@ -11,11 +11,11 @@ from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
 
-from ase_equivariant.io.results import write_json
 from ase_equivariant.plotting.figure import new_figure, save_figure
 from ase_equivariant.plotting.power_law import fit_power_law, plot_power_laws
 
 sys.path.append(str((ROOT := Path("../" if Path("../scripts").exists() else "")) / "scripts"))  # for a notebook
+from study_files import plan_and_folder, read_results, write_results
 from train_one_size import configuration, run_one, small_form
 
 
@@ -35,14 +35,14 @@ def draw(results, path):
 
 # %% The grid, equivariant networks first
 def study(plan, folder):
-    results = json.loads(file.read_text()) if (file := folder / "data-efficiency.json").exists() else {}
+    results = read_results(file := folder / "data-efficiency.json", plan)
     names, seeds, sizes = (plan["grid"][key] for key in ("molecules", "seeds", "sizes"))
     for name, others, seed, size, network in product(names, (0, 1), seeds, sizes, plan["networks"]):
         key = json.dumps([name, network["name"], size, seed])
         if key not in results and ("turned" in network) == others:
             run = folder / f"{name} {network['name']} {size} {seed}".replace(" ", "-")
             results[key] = run_one(configuration(plan, network, name, size, seed, run), network.get("turned"))
-            write_json(file, results)
+            write_results(file, plan, results)
             print(key, results[key], flush=True)
             draw(results, folder / "data-efficiency.png")
     for name, curves in draw(results, folder / "data-efficiency.png").items():
@@ -53,7 +53,7 @@ def study(plan, folder):
 
 # %% What is committed; in a notebook a few steps on frames labelled by a shipped model
 if "get_ipython" not in globals():
-    study(tomllib.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2]))
+    study(*plan_and_folder(sys.argv))
 else:
     committed = tomllib.loads((ROOT / "models/configs/data-efficiency.toml").read_text(encoding="utf-8"))
     with TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -113,7 +114,8 @@ def test_data_efficiency(tmp_path):
         plan.append(f'[[networks]]\nname = "{network["name"]}"\n{turned}architecture = {{ {architecture} }}\n')
     (tmp_path / "plan.toml").write_text("".join(plan))
     output = run("data_efficiency.py", "plan.toml", ".", cwd=tmp_path)
-    results = json.loads((tmp_path / "data-efficiency.json").read_text())
+    kept = json.loads((tmp_path / "data-efficiency.json").read_text())
+    results = kept["results"]
     assert len(results) == 8
     assert len(output.splitlines()) == 8 + 6  # each run, and a row for each curve
     for key, found in results.items():
@@ -123,12 +125,49 @@ def test_data_efficiency(tmp_path):
 
     # A finished run is not done again, and one whose result was lost gives it again from its checkpoint.
     lost = {key: results.pop(key) for key in list(results)[-2:]}
-    (tmp_path / "data-efficiency.json").write_text(json.dumps(results))
+    (tmp_path / "data-efficiency.json").write_text(json.dumps(kept))
     (tmp_path / "before.json").hardlink_to(tmp_path / "data-efficiency.json")
     output = run("data_efficiency.py", "plan.toml", ".", cwd=tmp_path)
     assert len(output.splitlines()) == 2 + 6
-    assert json.loads((tmp_path / "data-efficiency.json").read_text()) == results | lost
-    assert json.loads((tmp_path / "before.json").read_text()) == results  # the file is replaced, never half written
+    assert json.loads((tmp_path / "data-efficiency.json").read_text())["results"] == results | lost
+    assert json.loads((tmp_path / "before.json").read_text()) == kept  # the file is replaced, never half written
+
+
+def test_results_of_the_data_efficiency_study_are_continued_by_their_plan_only(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    study = import_module("study_files")
+    models = SCRIPTS.parent / "models"
+    committed = tomllib.loads((models / "configs" / "data-efficiency.toml").read_text(encoding="utf-8"))
+    results = study.read_results(models / "data-efficiency.json", committed)
+    assert len(results) >= 40
+    file = tmp_path / "data-efficiency.json"
+    assert study.read_results(file, committed) == {}
+    less = committed | {"networks": committed["networks"][:2]}
+    study.write_results(file, less, {"one": 1.0})
+    study.write_results(file, committed, study.read_results(file, committed))  # networks may be added, or left out
+    assert study.read_results(file, less) == {"one": 1.0}
+    other, fewer, wider = (json.loads(json.dumps(committed)) for _ in range(3))
+    other["run"]["optimizer"]["lr"] = 0.01
+    fewer["grid"]["steps"] = 100
+    wider["networks"][3]["architecture"]["irreps_hidden"] = "8x0e"
+    for plan, what in ((other, "optimizer was"), (fewer, "steps was 12000, now it is 100"), (wider, "l_max 3 was")):
+        with pytest.raises(SystemExit, match=what):
+            study.read_results(file, plan)
+    file.write_text("{}")
+    with pytest.raises(SystemExit, match="does not say of what plan"):
+        study.read_results(file, committed)
+
+    (tmp_path / "bad.toml").write_text("[grid]\nsteps = 1")
+    (tmp_path / "plan.toml").write_text((models / "configs" / "data-efficiency.toml").read_text(encoding="utf-8"))
+    monkeypatch.chdir(tmp_path)
+    for arguments, message in (
+        (["plan.toml"], "give a plan and a folder"),
+        (["absent.toml", "."], "absent.toml: No such file"),
+        (["bad.toml", "."], "bad.toml is no plan like models/configs/data-efficiency.toml .KeyError: 'networks'"),
+        (["plan.toml", "."], r"rmd17_aspirin_test_01.npz: no such file .run.data of plan.toml names it"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            study.plan_and_folder(["data_efficiency.py", *arguments])
 
 
 def test_networks_of_the_data_efficiency_study_are_of_equal_size():
