@@ -91,6 +91,76 @@ def test_another_number_of_rows_is_found():
         assert_equivariant(lambda x: x[0], "1o", "1o")
 
 
+def test_functions_may_work_in_place():
+    positions, memory = POSITIONS.clone(), torch.empty(8, 6, dtype=torch.float64)
+    assert assert_equivariant(lambda x: x.mul_(2), "2x1o", "2x1o") < 1e-10
+    assert assert_equivariant(lambda x: torch.mul(x, 2, out=memory), "2x1o", "2x1o") < 1e-10
+    assert assert_equivariant(lambda x, r: r.mul_(2), "0e", "1o", positions=positions) < 1e-10
+    assert torch.equal(positions, POSITIONS)
+
+
+def test_numpy_and_positions_only():
+    """Positions and results may be arrays; without features the function is given (N, 0)."""
+    assert assert_equivariant(lambda x, r: r.numpy() * x.shape[1], "2x0e", "1o", positions=POSITIONS.numpy()) < 1e-10
+    for e3nn_layout in (False, True):
+        options = {"positions": POSITIONS, "e3nn_layout": e3nn_layout}
+        assert assert_equivariant(lambda x, r: r[: len(x)], "", "1o", **options) < 1e-10
+        with pytest.raises(AssertionError, match="not equivariant"):
+            assert_equivariant(lambda x, r: r.abs(), "", "1o", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_rotations": 0}, "num_rotations should be 1 or more, it is 0"),
+        ({"tolerance": np.nan}, "tolerance should be 0 or more, it is nan"),
+        ({"num_rows": 0}, "num_rows should be 1 or more, it is 0"),
+        ({"positions": POSITIONS[:0]}, "the number of positions should be 1 or more"),
+        ({"positions": "ethanol"}, r"positions should be a tensor or an array \(N, 3\), not str"),
+        ({"positions": POSITIONS[:, :2]}, r"shape \(N, 3\), they are float64 \(6, 2\)"),
+        ({"irreps_in": ""}, "irreps_in = '' has no components"),
+        ({"irreps_out": ""}, "irreps_out = '' has no components"),
+        ({"dtype": torch.complex64}, "dtype should be real floating point"),
+    ],
+)
+def test_settings_that_compare_nothing_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        assert_equivariant(**{"fn": torch.relu, "irreps_in": "1o", "irreps_out": "1o", **options})
+
+
+def test_results_that_are_no_rows_of_numbers():
+    with pytest.raises(AssertionError, match="the result is complex: check its real"):
+        assert_equivariant(lambda x: x + 1j * torch.relu(x), "1o", "1o")
+    with pytest.raises(AssertionError, match="should be a tensor or an array, it is of the type tuple"):
+        assert_equivariant(lambda x: (x, x), "1o", "1o")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_each_irrep_is_on_its_own_scale(dtype):
+    """Large scalars hide no wrong vector, and what is zero by symmetry, so rounding, is not accused."""
+
+    def of(vectors):
+        return lambda x: torch.cat([1e6 * x.square().sum(dim=1, keepdim=True), vectors(x[:, ::2], x[:, 1::2])], dim=1)
+
+    with pytest.raises(AssertionError, match=r"1o under a rotation.* is wrong by"):
+        assert_equivariant(of(lambda a, b: 0.1 * torch.relu(a)), "2x1o", "0e+1o", dtype=dtype)
+    cross, bound = torch.linalg.cross, 1e-4 if dtype == torch.float32 else 1e-10
+    zero = of(lambda a, b: cross(a + 0.3 * b, 0.7 * b) + cross(0.7 * b, a))
+    assert 0 < assert_equivariant(zero, "2x1o", "0e+1e", dtype=dtype) < bound
+
+
+def test_what_vanishes_for_these_positions_is_not_accused():
+    """Triple products of points in a plane, exact and turned."""
+
+    def volumes(_, r):
+        triple = (r * torch.linalg.cross(r.roll(1, 0), r.roll(2, 0))).sum(dim=1, keepdim=True)
+        return torch.cat([r.norm(dim=1, keepdim=True), triple], dim=1)
+
+    flat = POSITIONS * torch.tensor([1.0, 1.0, 0.0])
+    for positions in (flat, flat @ torch.linalg.qr(POSITIONS[:3]).Q):
+        assert assert_equivariant(volumes, "", "0e+0o", positions=positions) < 1e-10
+
+
 class Wrong(LennardJones):
     """Lennard-Jones with one wrong derivative."""
 
