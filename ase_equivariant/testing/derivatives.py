@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.potential.frozen import FrozenPotential
 from ase_equivariant.potential.potential import Potential, Prediction
-from ase_equivariant.testing.differences import Model, difference_quotient, force_checks, stress_checks
+from ase_equivariant.testing.differences import (
+    Check,
+    Model,
+    difference_quotient,
+    force_checks,
+    require_atoms,
+    stress_checks,
+)
 
 # A difference quotient of energies E is uncertain by so many times ε·|E|/step.
 _ROUNDING = 1e3
@@ -36,6 +45,8 @@ def assert_derivatives(
 ) -> float:
     """Check forces, and stress if the atoms have a three-dimensional cell, against differences of energies.
 
+    Of a calculator without stress forces alone are checked, and a UserWarning says so.
+
     Central differences of sixth order; the model must be computed in float64. A pair of atoms within ``3 · step`` of
     a point where the potential is not smooth (a plain cutoff) spoils the differences, not the derivatives.
 
@@ -46,7 +57,7 @@ def assert_derivatives(
     atoms : Atoms
         Where; not changed.
     tolerance : float
-        Largest difference allowed, relative to the largest force or stress component.
+        Largest difference allowed, relative to the largest force or stress component. Infinity to measure only.
     step : float
         Å for positions, and dimensionless for strains.
     num_components : int, optional
@@ -64,11 +75,19 @@ def assert_derivatives(
     AssertionError
         Names the component and both values.
     ValueError
-        If a potential is not in float64.
+        If a potential is not in float64, a calculator has no forces, there are no atoms, or settings compare nothing.
     """
+    require_atoms(atoms)
+    for name, value in (("tolerance", tolerance), ("step", step)):
+        if not value > 0:
+            raise ValueError(f"{name} should be above 0, it is {value}")
+    if not np.isfinite(step):
+        raise ValueError(f"step should be finite, it is {step}")
+    if num_components is not None and num_components < 1:
+        raise ValueError(f"num_components should be 1 or more, or None for all, it is {num_components}")
     ask = _model(model)
     energy, rng, worst = ask.energy(atoms), np.random.default_rng(seed), 0.0
-    for check in [*force_checks(ask, atoms, num_components, rng), *stress_checks(ask, atoms, num_components, rng)]:
+    for check in _checks(ask, type(model).__name__, atoms, num_components, rng):
         uncertainty = _ROUNDING * np.finfo(np.float64).eps * max(1.0, abs(energy)) / step / abs(check.size)
         expected = difference_quotient(ask.energy, check.displaced, step) / check.size
         violation = abs(float(check.value) - expected) / max(float(check.scale), uncertainty / tolerance)
@@ -79,6 +98,18 @@ def assert_derivatives(
             )
         worst = max(worst, violation)
     return worst
+
+
+def _checks(ask: Model, name: str, atoms: Atoms, count: int | None, rng: np.random.Generator) -> list[Check]:
+    try:
+        forces = list(force_checks(ask, atoms, count, rng))
+    except PropertyNotImplementedError as error:
+        raise ValueError(f"{name} offers no forces: there is nothing to check") from error
+    try:
+        return [*forces, *stress_checks(ask, atoms, count, rng)]
+    except PropertyNotImplementedError:
+        warnings.warn(f"{name} offers no stress: its forces alone are checked", stacklevel=3)
+        return forces
 
 
 def _model(model: Potential | FrozenPotential | AseCalculator) -> Model:

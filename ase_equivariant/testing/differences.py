@@ -48,6 +48,21 @@ class Expected(NamedTuple):
         return self.allowed / max(float(np.abs(self.values).max()), 1e-300)
 
 
+def require_atoms(structure: object) -> None:
+    """Say it if these are no atoms.
+
+    Raises
+    ------
+    ValueError
+        If it is something else than Atoms, or there are none.
+    """
+    if not isinstance(structure, Atoms):
+        found = f"{structure!r:.60} ({type(structure).__name__})"
+        raise ValueError(f"the structure should be ase.Atoms, it is {found}: files are read by ase.io.read")
+    if not len(structure):
+        raise ValueError("the structure has no atoms")
+
+
 def force_checks(ask: Model, atoms: Atoms, count: int | None, rng: np.random.Generator) -> Iterator[Check]:
     """Of ``count`` random components of the forces, or of all."""
     forces = ask.forces(atoms)

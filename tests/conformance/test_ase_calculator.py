@@ -225,3 +225,18 @@ def test_structures():
         Subject(EMT, molecule("H2O")[:0] + bulk("U", "bcc", a=3.5))
     with pytest.raises(ValueError, match="dict is no ASE calculator"):
         Subject(dict)
+
+
+def test_arguments_that_are_wrong_are_one_line():
+    class OfFile(LennardJones):
+        def __init__(self, path):
+            super().__init__()
+
+    with pytest.raises(
+        ValueError, match=r"OfFile cannot .* \(missing a required argument: 'path'\): .* lambda: OfFile\("
+    ):
+        assert_ase_calculator(OfFile)
+    with pytest.raises(ValueError, match=r"should be ase.Atoms, it is 'Cu.xyz' \(str\)"):
+        assert_ase_calculator(EMT, "Cu.xyz")
+    with pytest.raises(ValueError, match="the structure has no atoms"):
+        assert_ase_calculator(EMT(), Atoms())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms
 from cases import potential, system
@@ -213,6 +215,40 @@ def test_wrong_derivatives_are_found(quantity, factor):
 def test_stress_in_the_wrong_order_is_found():
     with pytest.raises(AssertionError, match="stress"):
         assert_derivatives(Wrong(stress=np.array([1, 1, 1, 1, 1, -1])), TEST_SYSTEMS["mixed"]())
+
+
+class NoStress(LennardJones):
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012
+
+    def get_property(self, name, atoms=None, allow_calculation=True):
+        if name not in self.implemented_properties:
+            raise PropertyNotImplementedError(name)
+        return super().get_property(name, atoms, allow_calculation)
+
+
+def test_calculators_without_stress(monkeypatch):
+    calculator = NoStress(smooth=True, rc=8.0)
+    with pytest.warns(UserWarning, match="NoStress offers no stress: its forces alone are checked"):
+        assert assert_derivatives(calculator, TEST_SYSTEMS["skewed"]()) < 1e-6
+    monkeypatch.setattr(NoStress, "implemented_properties", ["energy"])
+    with pytest.raises(ValueError, match="NoStress offers no forces"):
+        assert_derivatives(calculator, TEST_SYSTEMS["skewed"]())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"step": 0}, "step should be above 0, it is 0"),
+        ({"step": np.inf}, "step should be finite"),
+        ({"tolerance": np.nan}, "tolerance should be above 0, it is nan"),
+        ({"num_components": 0}, "num_components should be 1 or more, or None for all, it is 0"),
+        ({"atoms": Atoms()}, "the structure has no atoms"),
+        ({"atoms": "Cu.xyz"}, r"should be ase.Atoms, it is 'Cu.xyz' \(str\): files are read by ase.io.read"),
+    ],
+)
+def test_derivatives_of_nothing_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        assert_derivatives(**{"model": LennardJones(), "atoms": TEST_SYSTEMS["atom"](), **options})
 
 
 def test_float32_is_refused():

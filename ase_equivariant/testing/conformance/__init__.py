@@ -84,7 +84,8 @@ def assert_ase_calculator(calculator: Any, structure: Atoms | None = None) -> li
     AssertionError
         Lists every check that failed, with what was expected, what was found, and why it matters.
     ValueError
-        If this is no calculator, or it cannot compute the structure.
+        If this is no calculator, what should make one needs arguments, the structure is none or has no atoms, or it
+        cannot be computed.
     """
     subject = Subject(calculator, structure)
     outcomes = [run_check(name, subject) for name in CHECKS]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import CalculatorSetupError, compare_atoms
 from numpy.typing import NDArray
 
-from ase_equivariant.testing.differences import Expected
+from ase_equivariant.testing.differences import Expected, require_atoms
 
 # All six components of the strain differ, so that those of the stress do.
 _STRAIN = ((0.020, 0.012, -0.030), (0.012, -0.045, 0.048), (-0.030, 0.048, 0.060))
@@ -44,10 +45,13 @@ class Subject:
     Raises
     ------
     ValueError
-        If this is no calculator, or it cannot compute the structure.
+        If this is no calculator, what should make one needs arguments, the structure is none or has no atoms, or it
+        cannot be computed.
     """
 
     def __init__(self, calculator: Any, structure: Atoms | None = None):
+        if structure is not None:
+            require_atoms(structure)
         self.make = _maker(calculator)
         self._reusable = self.make()
         self.name = type(self._reusable).__name__
@@ -173,9 +177,8 @@ def differences(found: Values, expected: Values) -> Iterator[str]:
 
 
 def _maker(calculator: Any) -> Callable[[], Any]:
-    if callable(calculator) and not hasattr(calculator, "get_property"):
-        return calculator
-    if isinstance(calculator, type):
+    if isinstance(calculator, type) or (callable(calculator) and not hasattr(calculator, "get_property")):
+        _refuse_arguments(calculator)
         return calculator
     try:
         untouched = deepcopy(calculator)
@@ -184,6 +187,20 @@ def _maker(calculator: Any) -> Callable[[], Any]:
             f"{type(calculator).__name__} cannot be copied ({error}): give a function that makes one"
         ) from error
     return lambda: deepcopy(untouched)
+
+
+def _refuse_arguments(make: Callable[..., Any]) -> None:
+    try:
+        found = signature(make)
+    except ValueError:  # of compiled code, it may not be known
+        return
+    try:
+        found.bind()
+    except TypeError as error:
+        name = getattr(make, "__name__", type(make).__name__)
+        raise ValueError(
+            f"{name} cannot be called without arguments ({error}): give a calculator, or lambda: {name}(…)"
+        ) from error
 
 
 def _candidates() -> list[Atoms]:
