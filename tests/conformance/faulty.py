@@ -86,6 +86,17 @@ class Lagging(EMT):
         return [] if near and changes == ["positions"] else changes
 
 
+def coarse(kind):
+    """EMT that takes small changes of one kind for none."""
+
+    class Coarse(EMT):
+        def check_state(self, atoms, tol=1e-15):
+            large = super().check_state(atoms, 1e-2)
+            return [change for change in super().check_state(atoms, tol) if change != kind or change in large]
+
+    return Coarse
+
+
 class NoPickle(LennardJones):
     def __reduce_ex__(self, protocol):
         raise TypeError("holds a device")
@@ -97,6 +108,13 @@ class NoPickle(LennardJones):
 class NoDeepcopy(LennardJones):
     def __deepcopy__(self, memo):
         raise TypeError("holds a device")
+
+
+class OneOnly(LennardJones):
+    """Cannot be told from its copies."""
+
+    def __deepcopy__(self, memo):
+        return self
 
 
 class ForgetsCutoff(LennardJones):
@@ -117,6 +135,28 @@ class Lends(LennardJones):
     def get_property(self, name, atoms=None, allow_calculation=True):
         found = super().get_property(name, atoms, allow_calculation)
         return self.results[name] if found is not None else None
+
+
+def lends(name):
+    """Gives one of its arrays away."""
+
+    class LendsOne(LennardJones):
+        def get_property(self, asked, atoms=None, allow_calculation=True):
+            found = super().get_property(asked, atoms, allow_calculation)
+            return self.results[asked] if asked == name and found is not None else found
+
+    return LendsOne
+
+
+def sets(change):
+    """Does something to the user's atoms."""
+
+    class Sets(LennardJones):
+        def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+            super().calculate(atoms, properties, system_changes)
+            change(atoms)
+
+    return Sets
 
 
 class Wraps(LennardJones):
@@ -220,11 +260,18 @@ FAULTS = {
        for kind in ("positions", "cell", "numbers", "pbc", "initial_magmoms", "initial_charges")},
     "blind to an atom's removal": (OldLength, "number_of_atoms_change"),
     "a lagging threshold": (Lagging, "many_small_moves"),
+    "tiny moves unnoticed": (coarse("positions"), "many_small_moves"),
+    "tiny strains unnoticed": (coarse("cell"), "cell_change"),
     "not picklable": (NoPickle, "pickle"),
     "not to be copied": (NoDeepcopy, "deepcopy"),
+    "copies that are none": (OneOnly, "deepcopy"),
     "copies of other settings": (ForgetsCutoff, "deepcopy"),
     "settings that are no JSON": (Unwritable, "todict"),
     "results lent": (Lends, "results_are_copies"),
+    **{f"{name} lent": (lends(name), "results_are_copies") for name in ("stress", "energies")},
+    "atoms stopped": (sets(lambda atoms: "momenta" in atoms.arrays and atoms.arrays["momenta"].fill(0.0)),
+                      "atoms_untouched"),
+    "the cell displaced": (sets(lambda atoms: atoms.set_celldisp([1.0, 0, 0])), "atoms_untouched"),
     "atoms wrapped": (Wraps, "atoms_untouched"),
     "atoms labelled": (Labels, "atoms_untouched"),
     "one Atoms object only": (OneImage, "shared_by_neb"),

@@ -57,7 +57,7 @@ def test_a_fault_is_found_by_its_check_only(fault):
     messages = failed(states(calculator))
     if issubclass(calculator, EMT):
         messages.pop("pickle")  # a class of a function, and EMT's own
-    elif calculator.__module__ != "faulty" or calculator.__name__ == "Spoilt":
+    elif calculator.__module__ != "faulty" or "<locals>" in calculator.__qualname__ or calculator.__name__ == "Spoilt":
         messages.pop("pickle")  # a class of a function
     assert list(messages) == [check], messages
     assert "should" in messages[check]
@@ -74,6 +74,11 @@ def test_a_fault_is_found_by_its_check_only(fault):
         ("stress of the wrong sign", "positive under tension"),
         ("atoms labelled", "changed: info"),
         ("atoms wrapped", "changed: positions"),
+        ("atoms stopped", "changed: momenta"),
+        ("the cell displaced", "changed: celldisp"),
+        ("energies lent", "energies changed by their user"),
+        ("copies that are none", "it is the calculator itself"),
+        ("tiny moves unnoticed", "all atoms moved by up to 1e-04 Å"),
     ],
 )
 def test_messages_name_the_fault(fault, words):

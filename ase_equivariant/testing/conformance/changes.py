@@ -8,9 +8,11 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from ase_equivariant.testing.conformance.subject import ConformanceError, NotOffered, Subject, differences
+from ase_equivariant.testing.conformance.subject import ConformanceError, NotOffered, Subject, Values, differences
 
 _SMALL_MOVE, _NUM_MOVES = 0.02, 12  # Å; together farther than any neighbour list reaches beyond the cutoff for long
+_TINY_MOVE, _TINY_STRAIN = 1e-4, 1e-4  # Å; less than MD makes in a step, more than rounding of positions in float32
+_ROUNDING = 1e-6  # of the largest value: what float32 may make of results for the same structure
 _OTHER_ELEMENTS = ("H", "C", "O", "Al", "Si", "Cu", "Au", *chemical_symbols[1:84])
 
 
@@ -28,6 +30,9 @@ def check_cell_change(subject: Subject) -> None:
         changed.set_cell(changed.cell.array * 1.02, scale_atoms=False)
 
     _compare(subject, atoms, change, "the cell was changed", "results of the old cell")
+    before = subject.values(atoms)
+    atoms.set_cell(atoms.cell.array * (1 + _TINY_STRAIN))
+    _require_another_answer(subject, atoms, before, f"the cell was made longer by {_TINY_STRAIN:.0e} of itself")
 
 
 def check_numbers_change(subject: Subject) -> None:
@@ -87,11 +92,13 @@ def check_number_of_atoms_change(subject: Subject) -> None:
 
 
 def check_many_small_moves(subject: Subject) -> None:
-    """Many small steps: neighbour lists and thresholds must follow."""
+    """A tiny step, and many small ones: neighbour lists and thresholds must follow."""
     after(check_positions_change, subject)
     atoms, rng = subject.atoms(), np.random.default_rng(1)
     direction = rng.uniform(-1, 1, atoms.positions.shape)
-    subject.values(atoms)
+    before = subject.values(atoms)
+    atoms.positions += _TINY_MOVE * direction
+    _require_another_answer(subject, atoms, before, f"all atoms moved by up to {_TINY_MOVE:.0e} Å")
     for step in range(1, _NUM_MOVES + 1):
         atoms.positions += _SMALL_MOVE * direction
         found = subject.values(atoms)
@@ -112,6 +119,24 @@ def _compare(subject: Subject, atoms: Atoms, change: Callable[[Atoms], None], wh
         raise ConformanceError(
             f"after {what} the calculator should answer as a new one: {'; '.join(wrong)}; {stale} are taken for the new"
         )
+
+
+def _require_another_answer(subject: Subject, atoms: Atoms, before: Values, what: str) -> None:
+    """The same to the last digit is an old answer, if a new calculator gives another one.
+
+    So small a change may drown in rounding, or in what an SCF leaves, but these repeat no result exactly.
+    """
+    found = subject.values(atoms)
+    if any(not np.array_equal(value, before[name]) for name, value in found.items()):
+        return
+    for name, wanted in subject.fresh(atoms).items():
+        change = float(np.abs(wanted - before[name]).max(initial=0.0))
+        if change > _ROUNDING * (1 + float(np.abs(wanted).max(initial=0.0))):
+            raise ConformanceError(
+                f"after {what} the calculator should answer as a new one: all results are those of before to the last "
+                f"digit, a new one's {name} differ by up to {change:.2g}; a threshold (check_state with a tolerance?) "
+                "takes small changes for none, so that forces do not follow slow atoms"
+            )
 
 
 def after(first: Callable[[Subject], None], subject: Subject) -> None:

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.constraints import FixAtoms
 from ase.io import Trajectory
 from ase.io.jsonio import encode
@@ -16,7 +17,7 @@ from ase.mep import NEB
 
 from ase_equivariant.testing.conformance.changes import after, check_many_small_moves
 from ase_equivariant.testing.conformance.subject import ConformanceError, NotOffered, Subject, differences
-from ase_equivariant.testing.conformance.values import check_energy_type
+from ase_equivariant.testing.conformance.values import check_energy_type, offered_arrays
 
 
 def check_pickle(subject: Subject) -> None:
@@ -40,27 +41,37 @@ def check_todict(subject: Subject) -> None:
 
 
 def check_results_are_copies(subject: Subject) -> None:
-    """Who changes the forces he got changes no others."""
-    if "forces" not in subject.offered:
-        raise NotOffered("no forces")
+    """Who changes the forces he got, or another array, changes no others."""
     atoms = subject.atoms()
-    forces = atoms.get_forces()
-    before = np.array(forces)
-    try:
-        forces += 1.0
-    except ValueError:
-        raise ConformanceError("forces should be a writable array: constraints and optimizers change it") from None
-    if not np.abs(atoms.get_forces() - before).max() < 0.5:  # it may have computed them again, to rounding
-        raise ConformanceError(
-            "forces changed by their user should leave the calculator's as they were, asked again it gave the changed "
-            "ones: return copies, or a constraint spoils the next answer"
-        )
+    offered = offered_arrays(subject, atoms)
+    if not offered:
+        raise NotOffered("neither forces nor another array")
+    for name in offered:
+        try:
+            found = atoms.calc.get_property(name, atoms)
+        except PropertyNotImplementedError:
+            continue  # check_properties speaks of it
+        if not isinstance(found, np.ndarray) or found.dtype.kind != "f":
+            continue  # check_arrays speaks of it
+        before = found.copy()
+        if found.flags.writeable:
+            found += 1.0
+        elif name == "forces":
+            raise ConformanceError("forces should be a writable array: constraints and optimizers change it")
+        again = np.asarray(atoms.calc.get_property(name, atoms))
+        if not np.abs(again - before).max(initial=0.0) < 0.5:  # it may have computed them again, to rounding
+            raise ConformanceError(
+                f"{name} changed by their user should leave the calculator's as they were, asked again it gave the "
+                "changed ones: return copies, or a constraint or a filter spoils the next answer"
+            )
 
 
 def check_atoms_untouched(subject: Subject) -> None:
-    """The user's Atoms are the same afterwards: arrays, cell, pbc, info, constraints."""
+    """The user's Atoms are the same afterwards: arrays, momenta among them, cell, pbc, info, constraints."""
     atoms = subject.atoms()
     atoms.positions += 1.5 * atoms.cell.array.sum(axis=0)  # outside the cell
+    atoms.set_momenta(np.random.default_rng(5).normal(size=(len(atoms), 3)))
+    atoms.set_celldisp([0.1, 0.2, 0.3])
     atoms.info["note"] = {"kept": 1}
     atoms.set_tags(range(len(atoms)))
     atoms.set_constraint(FixAtoms([0]))
@@ -72,6 +83,8 @@ def check_atoms_untouched(subject: Subject) -> None:
     common = (name for name in before.arrays if name in atoms.arrays)
     changed += [name for name in common if not np.array_equal(before.arrays[name], atoms.arrays[name])]
     changed += [name for name in ("cell", "pbc") if not np.array_equal(getattr(before, name), getattr(atoms, name))]
+    if not np.array_equal(before.get_celldisp(), atoms.get_celldisp()):
+        changed.append("celldisp")
     if atoms.info != info:
         changed.append("info")
     if [c.todict() for c in atoms.constraints] != [c.todict() for c in before.constraints]:
@@ -156,6 +169,11 @@ def _check_copy(subject: Subject, copy: Any, what: str, why: str) -> None:
             raise ConformanceError(
                 f"a {state} calculator should be {what}, it raised {_words(error)}; {why}"
             ) from error
+        if duplicate is atoms.calc:
+            raise ConformanceError(
+                f"a {state} calculator that is {what} should be another one, it is the calculator itself; {why}, and "
+                "threads and images would share its state"
+            )
         expected = subject.values(atoms)
         atoms.calc = duplicate
         try:
