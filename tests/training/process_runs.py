@@ -63,7 +63,8 @@ def uneven_atoms(count=17):
         labels = {name: atoms.calc.get_property(name, atoms) for name in names}
         atoms.calc = SinglePointCalculator(atoms, **labels)
         if k % 2 == 0:
-            atoms.arrays["q"] = np.random.default_rng(k).normal(size=len(atoms))
+            charges = np.random.default_rng(k).normal(size=len(atoms))
+            atoms.arrays["q"] = charges - charges.mean()
         structures.append(atoms)
     lone = Atoms("Cu", positions=[[0, 0, 0]])
     lone.calc = SinglePointCalculator(lone, energy=3.5)
