@@ -182,6 +182,19 @@ def relaxed_crystal(model: str, atoms: Atoms, device: str, dtype: str | None) ->
     console.print(f"relaxed in {result.steps} steps: cell {lengths} Å, {angles}°", soft_wrap=True)
 
 
+def relaxed_molecule(atoms: Atoms, fmax: float) -> bool:
+    """Relax atoms that have a calculator, in place; whether they converged, with a line about it where they did not."""
+    with console.status("relaxing"):
+        result = relax(atoms, fmax=fmax)
+    if not result.converged:
+        console.print(
+            f"NOT relaxed to {fmax:g} eV/Å: the largest force is {result.max_force:.2g} eV/Å after {result.steps} "
+            "steps; relax it with `ase-equivariant relax` first",
+            soft_wrap=True,
+        )
+    return result.converged
+
+
 def number_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], title: str = "") -> Table:
     """A table whose first column is text and the others are numbers."""
     table = Table(box=None, pad_edge=False, title=title or None, title_justify="left")

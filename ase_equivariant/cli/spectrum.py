@@ -23,6 +23,7 @@ from ase_equivariant.cli.common import (
     number_table,
     read_frames,
     read_structure,
+    relaxed_molecule,
 )
 from ase_equivariant.cli.results import result_files, write_results
 from ase_equivariant.plotting.figure import Panel, panels_figure
@@ -32,7 +33,6 @@ from ase_equivariant.recipes.dynamic_spectra import DynamicSpectrum, check_const
 from ase_equivariant.recipes.ensembles import MDSettings
 from ase_equivariant.recipes.frames import interval_fs, without_beginning
 from ase_equivariant.recipes.normal_modes import check_vibrates
-from ase_equivariant.recipes.relax import relax
 from ase_equivariant.recipes.spectra import HarmonicSpectrum, check_moments, harmonic_spectrum
 from ase_equivariant.recipes.vibrations import PER_CM_PER_THZ, fastest_per_cm, highest_per_cm, lags_for
 
@@ -87,14 +87,7 @@ def spectrum(
     atoms.calc = calc = EquivariantCalculator(model, device=device, dtype=dtype, preset="phonon")
     check_moments(calc)
     check_vibrates(atoms)
-    with console.status("relaxing"):
-        relaxed = relax(atoms, fmax=fmax)
-    if not relaxed.converged:
-        console.print(
-            f"NOT relaxed to {fmax:g} eV/Å: the largest force is {relaxed.max_force:.2g} eV/Å after {relaxed.steps} "
-            "steps; relax it with `ase-equivariant relax` first",
-            soft_wrap=True,
-        )
+    converged = relaxed_molecule(atoms, fmax)
     harmonic = harmonic_spectrum(atoms)
     _print_modes(harmonic)
     found: dict[str, Any] = {"model": model, "structure": file, "harmonic": harmonic}
@@ -111,7 +104,7 @@ def spectrum(
         console.print(f"trajectory of {len(frames)} frames: vibrations at {dynamic.temperature_K:.0f} K")
         rows.append(_dynamic_panels(dynamic))
         write_results(files, found, panels_figure(rows, 6.4, 3.4))
-    if not relaxed.converged:
+    if not converged:
         raise typer.Exit(2)
 
 

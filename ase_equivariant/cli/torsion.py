@@ -21,12 +21,12 @@ from ase_equivariant.cli.common import (
     number_table,
     read_structure,
     refuse_to_lose,
+    relaxed_molecule,
 )
 from ase_equivariant.cli.results import result_files, write_results
 from ase_equivariant.io.atomic import atomic_path
 from ase_equivariant.plotting.figure import new_figure
 from ase_equivariant.plotting.torsion import plot_torsion
-from ase_equivariant.recipes.relax import relax
 from ase_equivariant.recipes.torsion import torsion_scan, turning_atoms
 
 
@@ -52,8 +52,8 @@ def torsion(
     structures = files[0].with_suffix(".extxyz")
     refuse_to_lose([structures], [file], overwrite)
     atoms.calc = EquivariantCalculator(model, device=device, dtype=dtype, preset="relax")
-    with console.status("relaxing"):
-        relax(atoms, fmax=fmax)
+    converged = relaxed_molecule(atoms, fmax)
+    with console.status("turning"):
         found = torsion_scan(atoms, dihedral, np.arange(0.0, 360.0 + step / 2, step), fmax=fmax)
     points = zip(found.angles_deg, found.energies_eV, found.converged, strict=True)
     rows = [(f"{angle:g}", f"{1000 * energy:.1f}", "" if done else "NOT relaxed") for angle, energy, done in points]
@@ -64,5 +64,5 @@ def torsion(
     plot_torsion(found, figure.subplots())
     write_results(files, {"model": model, "structure": file, "torsion": found}, figure)
     console.print(f"wrote {structures}", soft_wrap=True)
-    if not found.converged.all():
+    if not (converged and found.converged.all()):
         raise typer.Exit(2)

@@ -73,7 +73,8 @@ class BatchEvaluator:
         -------
         Prediction
             Units and shapes as there, atoms one structure after the other. Dipoles of ions are about the centre of the
-            atoms' own masses, as the calculator's; read-outs that were not asked for are absent.
+            atoms' own masses, as the calculator's; those of periodic structures, which have none, are NaN. Read-outs
+            that were not asked for are absent.
 
         Raises
         ------

@@ -305,7 +305,7 @@ def test_spectrum(tmp_path):
 def test_what_has_no_spectrum_is_refused_before_anything_runs(
     tmp_path, monkeypatch, model, structure, options, message
 ):
-    monkeypatch.setattr("ase_equivariant.cli.spectrum.relax", None)
+    monkeypatch.setattr("ase_equivariant.cli.common.relax", None)
     water = molecule("H2O", cell=[9, 9, 9], pbc=True)
     write(tmp_path / "box.xyz", water)
     water.pbc = False
@@ -316,12 +316,15 @@ def test_what_has_no_spectrum_is_refused_before_anything_runs(
 
 
 def test_a_spectrum_says_that_the_molecule_is_not_relaxed(tmp_path, monkeypatch):
-    monkeypatch.setattr("ase_equivariant.cli.spectrum.relax", partial(relax, steps=6))
+    monkeypatch.setattr("ase_equivariant.cli.common.relax", partial(relax, steps=6))
     monkeypatch.setattr("ase_equivariant.cli.spectrum.sample", None)
     words = ("spectrum", "water-tensors", "molecule:H2O", "--fmax", 1e-9, "--output-dir", tmp_path)
     result = run(*words)
     assert result.exit_code == 2
     assert re.search(r"NOT relaxed to 1e-09 eV/Å: the largest force is \S+ eV/Å after 6 steps", result.output)
+    turned = run("torsion", "ethanol", "molecule:CH3CH2OH", 0, 1, 2, 3, "--step", 180, "--fmax", 1e-9, *words[-2:])
+    assert turned.exit_code == 2
+    assert "NOT relaxed to 1e-09 eV/Å" in turned.output
     # What is harmonic stays if the dynamics fail.
     assert isinstance(run(*words, "--time-ps", 2, "--overwrite").exception, TypeError)
     assert set(json.loads((tmp_path / "H2O.spectrum.json").read_text())) == {"model", "structure", "harmonic"}
@@ -340,7 +343,6 @@ def test_a_spectrum_says_that_the_molecule_is_not_relaxed(tmp_path, monkeypatch)
 )
 def test_wrong_options_are_refused_before_anything_relaxes(tmp_path, monkeypatch, words, message):
     monkeypatch.setattr("ase_equivariant.cli.common.relax", None)
-    monkeypatch.setattr("ase_equivariant.cli.torsion.relax", None)
     assert re.search(message, str(run(*words, "--output-dir", tmp_path).exception))
 
 
