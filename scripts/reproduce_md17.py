@@ -6,12 +6,11 @@ DATA holds rmd17_MOLECULE_{train,test}_SPLIT.npz: published splits with both set
 
 import argparse
 import json
-import tomllib
 from pathlib import Path
 
 import numpy as np
 
-from ase_equivariant.training.config import TrainConfig
+from ase_equivariant.training.config import TrainConfig, read_settings
 from ase_equivariant.training.run import train
 
 MODELS = Path(__file__).parent.parent / "models"
@@ -20,7 +19,7 @@ MOLECULES = list(PUBLISHED["rmd17"]["errors"])
 
 
 def configure(args: argparse.Namespace, molecule: str, split: str, seed: int) -> TrainConfig:
-    settings = tomllib.loads(args.config.read_text())
+    settings = read_settings(args.config, args.set)
     name = f"{'rmd17' if args.labels == 'revised' else 'md17'}-{molecule}"
     settings["run"]["folder"] = f"{args.folder}/{name}" + (f".{split}.{seed}" if (split, seed) != ("01", 0) else "")
     files = {part: f"{args.data}/rmd17_{molecule}_{part}_{split}.npz" for part in ("train", "test")}
@@ -43,6 +42,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=MODELS / "configs" / "md17.toml")
     parser.add_argument("--folder", default="runs")
     parser.add_argument("--epochs", type=int, help="instead of the configuration's")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as ase-equivariant train's")
     args = parser.parse_args()
     published = PUBLISHED["rmd17" if args.labels == "revised" else "md17"]
     print(f"| molecule | energy / forces MAE (meV, meV/Å) | hours | {' | '.join(published['columns'])} |")

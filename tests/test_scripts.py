@@ -186,12 +186,14 @@ def test_representations(tmp_path):
     assert "cross product, 1e" in output
 
 
-def reproduced(monkeypatch, capsys, *arguments):
+def reproduced(monkeypatch, capsys, *arguments, configs=None):
     """What the program prints of ethanol, with trainings whose errors are 1, 2 … meV and a tenth of it."""
     program = runpy.run_path(str(SCRIPTS / "reproduce_md17.py"))
     runs = iter(range(1, 9))
 
     def train(config):
+        if configs is not None:
+            configs.append(config)
         error = next(runs) / 1000
         comparisons = {"energy": SimpleNamespace(mae=error), "forces": SimpleNamespace(mae=error / 10)}
         test = SimpleNamespace(comparisons=comparisons)
@@ -207,6 +209,15 @@ def test_spread_of_reproduced_runs(monkeypatch, capsys):
     """That of a single run, estimated from them; one run has none."""
     assert "| 2.00 ± 1.00 / 0.20 ± 0.10 | 1.0 |" in reproduced(monkeypatch, capsys, "--seeds", "0", "1", "2")
     assert "| 1.00 / 0.10 | 1.0 |" in reproduced(monkeypatch, capsys)
+
+
+def test_settings_of_reproduced_runs(monkeypatch, capsys):
+    words = ("--epochs", "7", "--set", "loss.energy.weight=0.1", "--set", "model.architecture.polynomial_p=2")
+    configs = []
+    reproduced(monkeypatch, capsys, *words, configs=configs)
+    assert configs[0].run.max_epochs == 7
+    assert configs[0].loss.energy.weight == 0.1
+    assert configs[0].model.architecture.polynomial_p == 2
 
 
 def test_programs_are_short():

@@ -294,6 +294,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     ConfigError
         If the file is missing or not TOML, or a key or value is wrong.
     """
+    return TrainConfig.parse(read_settings(path, overrides))
+
+
+def read_settings(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The sections of a TOML file with overrides, for :meth:`TrainConfig.parse`.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or not TOML, or an override is not ``section.key=value``.
+    """
     path = Path(path)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -305,7 +316,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
     for override in overrides:
         _apply_override(values, override)
-    return TrainConfig.parse(values)
+    return values
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
