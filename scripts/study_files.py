@@ -26,8 +26,8 @@ def plan_and_folder(arguments: list[str]) -> tuple[dict, Path]:  # of a command 
         sys.exit(f"{name}: {getattr(error, 'strerror', None) or error}")
     except (KeyError, TypeError, AttributeError) as error:
         sys.exit(f"{name} is no plan like {EXAMPLE} ({type(error).__name__}: {error})")
-    for path in sorted(path for path in data if not Path(path).is_file()):
-        sys.exit(f"{path}: no such file (run.data of {name} names it; relative paths start from {Path.cwd()})")
+    if absent := sorted(path for path in data if not Path(path).is_file()):
+        sys.exit(f"{absent[0]}: no such file (run.data of {name} names it; relative paths start from {Path.cwd()})")
     if folder.exists() and not folder.is_dir():
         sys.exit(f"{folder} is a file: name a folder")
     return plan, folder
@@ -45,7 +45,8 @@ def read_results(file: Path, plan: dict) -> dict:
     if "plan" not in kept:
         sys.exit(f"{file} does not say of what plan its results are: take another folder")
     then, now = kept["plan"], deciding(plan)
-    for key in (key for key in now if key in then and now[key] != then[key]):
+    if others := [key for key in now if key in then and now[key] != then[key]]:
+        key = others[0]
         if key == "run":  # the section of it that differs
             key = next(k for k in {**then["run"], **now["run"]} if then["run"].get(k) != now["run"].get(k))
             then, now = then["run"], now["run"]

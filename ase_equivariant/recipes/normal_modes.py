@@ -92,7 +92,9 @@ def check_vibrates(atoms: Atoms) -> None:
     if len(atoms) < 2:
         raise ValueError("a single atom does not vibrate" if len(atoms) else "the structure has no atoms")
     masses = atoms.get_masses()
-    for k in np.flatnonzero(~((masses > 0) & np.isfinite(masses))):
+    unfit = np.flatnonzero(~((masses > 0) & np.isfinite(masses)))
+    if len(unfit):
+        k = unfit[0]
         raise ValueError(
             f"atom {k} ({atoms.symbols[k]}) has a mass of {masses[k]:g} amu: give one above 0 (set_masses)"
         )

@@ -101,7 +101,11 @@ def evaluate(potential: Potential | FrozenPotential, frames: Sequence[Frame], ba
         If a structure holds an element that the potential does not know.
     DataError
         If no structure has a label, or one of another shape than the prediction.
+    ValueError
+        If ``batch_size`` is below 1.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size = {batch_size}: evaluate one structure at a time or more")
     check_comparable(potential, frames)
     pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for start in range(0, len(frames), batch_size):

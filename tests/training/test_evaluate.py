@@ -59,6 +59,8 @@ def test_only_what_is_labelled_is_compared(potential):
     assert set(evaluate(potential, frames).comparisons) == {"energy", "energy_per_atom"}
     with pytest.raises(DataError, match="nothing to compare"):
         evaluate(potential, [Frame(frame.atoms) for frame in frames])
+    with pytest.raises(ValueError, match="batch_size = 0: evaluate one structure at a time or more"):
+        evaluate(potential, frames, batch_size=0)
 
 
 def test_unknown_elements_are_named(potential):
