@@ -220,6 +220,15 @@ def test_settings_of_reproduced_runs(monkeypatch, capsys):
     assert configs[0].model.architecture.polynomial_p == 2
 
 
+def test_the_results_page_is_up_to_date(tmp_path):
+    models = SCRIPTS.parent / "models"
+    for path in models.iterdir():
+        if path.suffix in (".safetensors", ".json") or path.name == "README.in.md":
+            (tmp_path / path.name).symlink_to(path)
+    run("results_page.py", tmp_path, cwd=tmp_path)
+    assert (tmp_path / "README.md").read_text("utf-8") == (models / "README.md").read_text("utf-8")
+
+
 def test_programs_are_short():
     for path in SCRIPTS.glob("*.py"):
         assert 20 <= len(path.read_text().splitlines()) <= 60, path.name

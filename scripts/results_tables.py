@@ -1,0 +1,45 @@
+"""Tables of ``results_page.py``: a row for each model, and what they are together."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ase_equivariant import load_model
+
+
+def network(card) -> str:
+    """Layers times channels of scalars, a square where features are squared, and epochs."""
+    architecture = card.training["config"]["model"]["architecture"]
+    channels = str(architecture.get("irreps_hidden", "vectors")).partition("x")[0]
+    squares = "²" if architecture.get("tensor_square") else ""
+    return f"{architecture['num_layers']} × {channels}{squares}, {card.training['epochs']}"
+
+
+def cells(path: Path, published: list[str], error: str, energy: str, unit: str) -> list[str]:
+    loaded = load_model(path)
+    card, size = loaded.card, sum(p.numel() for p in loaded.potential.parameters())
+    errors = [card.errors.get(f"test {key} {error} ({u})") for key, u in ((energy, unit), ("forces", "meV/Å"))]
+    found = [path.stem, " / ".join(f"{value:.2f}" if value else "–" for value in errors), *published, f"{size}"]
+    found += [network(card), f"{path.stat().st_size / 1e6:.2f}", f"{card.training['hours']}"]
+    speed = card.training.get("speed", {"microseconds_per_atom": "–", "structure": "not measured"})
+    return [*found, f"{speed['microseconds_per_atom']} ({speed['structure']})"]
+
+
+def together(rows: list[list[str]], num_errors: int) -> list[str]:
+    """Means of the columns of errors, theirs as they were published, and the sum of the hours."""
+    means = []
+    for column in zip(*(row[1 : 1 + num_errors] for row in rows), strict=True):
+        values = np.mean([[float(x) for x in cell.split(" / ")] for cell in column], axis=0)
+        means.append(" / ".join(f"{value:.2f}" for value in values))
+    hours = sum(float(row[-2]) for row in rows)
+    return [f"mean of {len(rows)}", *means, "", "", "", f"{hours:.1f} in all", ""]
+
+
+def table(models: list[Path], known: dict, energy: str = "energy", unit: str = "meV", mean: bool = False) -> str:
+    error, columns, errors = known.get("error", "RMSE"), known.get("columns", []), known.get("errors", {})
+    own = ["parameters", "network, epochs", "MB", "hours", "µs/atom"]
+    head = ["model", f"test energy / forces {error} ({unit}, meV/Å)", *columns, *own]
+    of_others = [errors.get(path.stem.partition("-")[2] or path.stem, ["–"] * len(columns)) for path in models]
+    rows = [cells(path, others, error, energy, unit) for path, others in zip(models, of_others, strict=True)]
+    rows += [together(rows, 1 + len(columns))] if mean else []
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *rows))
