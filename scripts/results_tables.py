@@ -26,11 +26,11 @@ def cells(path: Path, published: list[str], error: str, energy: str, unit: str) 
 
 
 def together(rows: list[list[str]], num_errors: int) -> list[str]:
-    """Means of the columns of errors, theirs as they were published, and the sum of the hours."""
+    """Means of the columns of errors where all are known, and the sum of the hours."""
     means = []
     for column in zip(*(row[1 : 1 + num_errors] for row in rows), strict=True):
-        values = np.mean([[float(x) for x in cell.split(" / ")] for cell in column], axis=0)
-        means.append(" / ".join(f"{value:.2f}" for value in values))
+        known = [[float(x) for x in cell.split(" / ")] for cell in column if "–" not in cell]
+        means.append(" / ".join(f"{x:.2f}" for x in np.mean(known, axis=0)) if len(known) == len(rows) else "–")
     hours = sum(float(row[-2]) for row in rows)
     return [f"mean of {len(rows)}", *means, "", "", "", f"{hours:.1f} in all", ""]
 
