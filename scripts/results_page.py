@@ -19,9 +19,10 @@ def main() -> None:
     groups = {kind: [path for path in files if path.stem.startswith(f"{kind}-")] for kind in ("md17", "rmd17")}
     groups["flexible"] = [path for path in files if path.stem in published["flexible"]["errors"]]
     page = {kind: table(models, published[kind], mean=kind != "flexible") for kind, models in groups.items()}
-    page["others"] = table(sorted(set(files).difference(*groups.values())), {}, "energy_per_atom", "meV/atom")
+    others = sorted(set(files).difference(*groups.values()))
+    page["others"] = table(others, published["others"], "energy_per_atom", "meV/atom")
     page["universal"] = universal.rows(results, published["universal"])
-    page |= {f"{kind}_source": published[kind]["source"] for kind in groups}
+    page |= {f"{kind}_source": published[kind]["source"] for kind in (*groups, "others")}
     page["sources"] = "; ".join(dict.fromkeys(known["source"] for known in published["universal"].values()))
     page["cards"] = ", ".join(f"[{path.stem}]({path.stem}.md)" for path in files)
     page["readouts"] = readouts.table(sorted(folder.glob("*-readouts.json")))
