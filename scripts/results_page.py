@@ -18,11 +18,10 @@ def main() -> None:
     files = sorted(folder.glob("*.safetensors"))
     groups = {kind: [path for path in files if path.stem.startswith(f"{kind}-")] for kind in ("md17", "rmd17")}
     groups["flexible"] = [path for path in files if path.stem in published["flexible"]["errors"]]
-    page = {kind: table(models, published[kind], mean=kind != "flexible") for kind, models in groups.items()}
-    others = sorted(set(files).difference(*groups.values()))
-    page["others"] = table(others, published["others"], "energy_per_atom", "meV/atom")
+    groups["others"] = sorted(set(files).difference(*groups.values()))
+    page = {kind: table(models, published[kind], mean="md17" in kind) for kind, models in groups.items()}
     page["universal"] = universal.rows(results, published["universal"])
-    page |= {f"{kind}_source": published[kind]["source"] for kind in (*groups, "others")}
+    page |= {f"{kind}_source": published[kind]["source"] for kind in groups}
     page["sources"] = "; ".join(dict.fromkeys(known["source"] for known in published["universal"].values()))
     page["cards"] = ", ".join(f"[{path.stem}]({path.stem}.md)" for path in files)
     page["readouts"] = readouts.table(sorted(folder.glob("*-readouts.json")))

@@ -35,8 +35,9 @@ def together(rows: list[list[str]], num_errors: int) -> list[str]:
     return [f"mean of {len(rows)}", *means, "", "", "", f"{hours:.1f} in all", ""]
 
 
-def table(models: list[Path], known: dict, energy: str = "energy", unit: str = "meV", mean: bool = False) -> str:
-    error, columns, errors = known.get("error", "RMSE"), known.get("columns", []), known.get("errors", {})
+def table(models: list[Path], known: dict, mean: bool = False) -> str:
+    error, columns, errors = known.get("error", "RMSE"), known["columns"], known["errors"]
+    energy, unit = known.get("energy", "energy"), known.get("unit", "meV")
     own = ["parameters", "network, epochs", "MB", "hours", "µs/atom"]
     head = ["model", f"test energy / forces {error} ({unit}, meV/Å)", *columns, *own]
     of_others = [errors.get(path.stem.partition("-")[2] or path.stem, ["–"] * len(columns)) for path in models]
