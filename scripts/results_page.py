@@ -17,7 +17,8 @@ def main() -> None:
     results, published = (json.loads((folder / f"{name}.json").read_text()) for name in ("universal", "published"))
     files = sorted(folder.glob("*.safetensors"))
     groups = {kind: [path for path in files if path.stem.startswith(f"{kind}-")] for kind in ("md17", "rmd17")}
-    groups["flexible"] = [path for path in files if path.stem in published["flexible"]["errors"]]
+    for kind in ("flexible", "elements"):
+        groups[kind] = [path for path in files if path.stem in published[kind]["errors"]]
     groups["others"] = sorted(set(files).difference(*groups.values()))
     page = {kind: table(models, published[kind], mean="md17" in kind) for kind, models in groups.items()}
     page["universal"] = universal.rows(results, published["universal"])
