@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Sequence
-from typing import Any, Self, get_origin
+from typing import Any, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 _NAMELESS = FieldInfo()
@@ -32,6 +32,15 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_not_one(cls, values: Any) -> Any:
+        for key, value in values.items() if isinstance(values, dict) else ():
+            kinds = _kinds(cls.model_fields[key].annotation) if key in cls.model_fields else set()
+            if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:
+                raise ValueError(f"{key} should be a number (got {str(value).lower()})")
+        return values
+
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
         """Validate ``values``.
@@ -45,6 +54,11 @@ class Config(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError("\n".join(_describe(cls, fault) for fault in error.errors())) from None
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """An annotation and all that it is made of, as of ``Annotated[float, …] | None``."""
+    return {annotation}.union(*map(_kinds, get_args(annotation))) if get_args(annotation) else {annotation}
 
 
 def _describe(config: type[BaseModel], fault: Any) -> str:

@@ -43,6 +43,8 @@ GOOD = {"species": ["H", "O"], "cutoff": 4.0}
         ({**GOOD, "pair_cutoffs": {"He": {"He": 2.0}}}, "pair_cutoffs names He, which is not among the species"),
         ({**GOOD, "pair_cutoffs": {"H": {"H": 9.0}}}, "pair_cutoffs has 9.0 Å for H, above the cutoff of"),
         ({**GOOD, "neighbors_per_species": {"He": 2.0}}, "neighbors_per_species needs one number for each of"),
+        ({**GOOD, "cutoff": True}, "NequIPConfig: cutoff should be a number (got true)"),
+        ({**GOOD, "avg_num_neighbors": False}, "NequIPConfig: avg_num_neighbors should be a number (got false)"),
         ({**GOOD, "avg_num_neighbors": 0.0}, "avg_num_neighbors: Input should be greater than 0 (got 0.0)"),
     ],
 )
