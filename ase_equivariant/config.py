@@ -36,9 +36,10 @@ class Config(BaseModel):
     @classmethod
     def _true_is_not_one(cls, values: Any) -> Any:
         for key, value in values.items() if isinstance(values, dict) else ():
-            kinds = _kinds(cls.model_fields[key].annotation) if key in cls.model_fields else set()
-            if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:
-                raise ValueError(f"{key} should be a number (got {str(value).lower()})")
+            if isinstance(value, bool) and key in cls.model_fields:
+                kinds = _kinds(cls.model_fields[key].annotation)
+                if kinds & {int, float} and bool not in kinds:
+                    raise ValueError(f"{key} should be a number (got {str(value).lower()})")
         return values
 
     @classmethod
@@ -58,7 +59,7 @@ class Config(BaseModel):
 
 def _kinds(annotation: Any) -> set[Any]:
     """An annotation and all that it is made of, as of ``Annotated[float, …] | None``."""
-    return {annotation}.union(*map(_kinds, get_args(annotation))) if get_args(annotation) else {annotation}
+    return {annotation}.union(*map(_kinds, get_args(annotation)))
 
 
 def _describe(config: type[BaseModel], fault: Any) -> str:
