@@ -36,10 +36,12 @@ class Config(BaseModel):
     @classmethod
     def _true_is_not_one(cls, values: Any) -> Any:
         for key, value in values.items() if isinstance(values, dict) else ():
-            if isinstance(value, bool) and key in cls.model_fields:
+            booleans = _booleans(value) if key in cls.model_fields else []
+            if booleans:
                 kinds = _kinds(cls.model_fields[key].annotation)
                 if kinds & {int, float} and bool not in kinds:
-                    raise ValueError(f"{key} should be a number (got {str(value).lower()})")
+                    should = "should be a number" if isinstance(value, bool) else "should have numbers only"
+                    raise ValueError(f"{key} {should} (got {str(booleans[0]).lower()})")
         return values
 
     @classmethod
@@ -55,6 +57,15 @@ class Config(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError("\n".join(_describe(cls, fault) for fault in error.errors())) from None
+
+
+def _booleans(value: Any) -> list[bool]:
+    """The true and false of a value, of what a list or table holds too."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [found for item in value for found in _booleans(item)]
+    return [value] if isinstance(value, bool) else []
 
 
 def _kinds(annotation: Any) -> set[Any]:

@@ -44,6 +44,11 @@ GOOD = {"species": ["H", "O"], "cutoff": 4.0}
         ({**GOOD, "pair_cutoffs": {"H": {"H": 9.0}}}, "pair_cutoffs has 9.0 Å for H, above the cutoff of"),
         ({**GOOD, "neighbors_per_species": {"He": 2.0}}, "neighbors_per_species needs one number for each of"),
         ({**GOOD, "cutoff": True}, "NequIPConfig: cutoff should be a number (got true)"),
+        ({**GOOD, "radial_hidden": [8, True]}, "NequIPConfig: radial_hidden should have numbers only (got true)"),
+        (
+            {**GOOD, "pair_cutoffs": {"H": {"H": True}}},
+            "NequIPConfig: pair_cutoffs should have numbers only (got true)",
+        ),
         ({**GOOD, "avg_num_neighbors": False}, "NequIPConfig: avg_num_neighbors should be a number (got false)"),
         ({**GOOD, "avg_num_neighbors": 0.0}, "avg_num_neighbors: Input should be greater than 0 (got 0.0)"),
     ],
