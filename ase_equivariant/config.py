@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Sequence
-from typing import Any, Self, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -56,7 +57,7 @@ class Config(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError("\n".join(_describe(cls, fault) for fault in error.errors())) from None
+            raise ConfigError("\n".join(_describe(cls, fault) for fault in _by_key(cls, error.errors()))) from None
 
 
 def _booleans(value: Any) -> list[bool]:
@@ -71,6 +72,37 @@ def _booleans(value: Any) -> list[bool]:
 def _kinds(annotation: Any) -> set[Any]:
     """An annotation and all that it is made of, as of ``Annotated[float, …] | None``."""
     return {annotation}.union(*map(_kinds, get_args(annotation)))
+
+
+def _by_key(config: type[BaseModel], faults: Sequence[Any]) -> list[Any]:
+    """The faults, those of one key in one: where values of several kinds go, pydantic has one fault of every kind."""
+    groups: dict[Any, list[Any]] = {}
+    for k, fault in enumerate(faults):
+        end = _end_of_key(config, fault["loc"])
+        groups.setdefault(k if end is None else fault["loc"][:end], []).append(fault)
+    return [_merged(key, group) if isinstance(key, tuple) else group[0] for key, group in groups.items()]
+
+
+def _end_of_key(config: type[BaseModel], path: Sequence[Any]) -> int | None:
+    """How much of ``path`` leads to a value that may be of several kinds; the kind that a fault is of is behind it."""
+    for end in range(1, len(path)):
+        keys, inside = _locate(config, path[:end])
+        if inside is not None and keys[-1] in inside.model_fields:
+            annotation = inside.model_fields[keys[-1]].annotation
+            several = len([kind for kind in get_args(annotation) if kind is not NoneType]) > 1
+            if get_origin(annotation) in (Union, UnionType) and several and not inner_models(annotation):
+                return end
+    return None
+
+
+def _merged(key: tuple[Any, ...], faults: Sequence[Any]) -> Any:
+    """One fault in place of those of several kinds: what is wrong inside of the right kind, or else with its value."""
+    inside = [fault for fault in faults if len(fault["loc"]) > len(key) + 1]
+    of_value = [fault for fault in faults if not fault["type"].endswith("_type")]
+    told = inside[:1] or of_value or faults
+    first, *others = dict.fromkeys(fault["msg"] for fault in told)
+    message = ", or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
+    return {**told[0], "loc": (*key, *told[0]["loc"][len(key) + 1 :]), "msg": message}
 
 
 def _describe(config: type[BaseModel], fault: Any) -> str:

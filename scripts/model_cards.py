@@ -51,7 +51,8 @@ def card(name: str, path: Path) -> str:
 
 def main() -> None:
     output = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent / "models")
-    for name, path in shipped_models().items():
+    for path in sorted(set(shipped_models().values())):  # once, though some have a short name, too
+        name = path.stem
         (output / f"{name}.md").write_text(card(name, path), encoding="utf-8")
         print(f"wrote {output / name}.md")
 

@@ -13,6 +13,7 @@ from ase_equivariant.recipes.relax import relax
 _RESIDUAL_LIMIT_GPa = 0.5
 # Strain moves ions by forces of about 10 eV/Å by unit strain (silicon's shear 9): a small part of that may be left.
 _FORCE_BY_STRAIN_eV_PER_A = 0.02
+_NO_RESISTANCE_GPa = 1e-3  # argon has constants of some GPa
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def elastic_constants(
     Raises
     ------
     ValueError
-        If the atoms are no crystal with a calculator, are constrained, or their cell is not relaxed.
+        If the atoms are no crystal with a calculator, are constrained, or their cell is not relaxed
+        or resists no strain.
     RuntimeError
         If the ions do not relax in ``steps``.
 
@@ -90,6 +92,11 @@ def elastic_constants(
     for j, direction in enumerate(np.eye(6)):
         ahead, behind = (_stress_GPa(atoms, sign * strain * direction, settings) for sign in (1, -1))
         raw[:, j] = (ahead - behind) / (2 * strain)
+    if np.abs(raw).max() < _NO_RESISTANCE_GPa:
+        raise ValueError(
+            f"{atoms.get_chemical_formula()} does not resist strain (largest constant {np.abs(raw).max():.1g} GPa): "
+            "molecules in a box that do not touch have no elastic constants"
+        )
     return averages_of((raw + raw.T) / 2, float(np.abs(raw - raw.T).max()), residual)
 
 

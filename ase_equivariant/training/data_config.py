@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from ase.data import chemical_symbols
@@ -72,10 +73,11 @@ class DataConfig(LabelConfig):
     @model_validator(mode="after")
     def _each_file_once(self) -> Self:
         train = listed(self.train)
-        if twice := [file for file in train if train.count(file) > 1]:
+        places = [Path(file).resolve() for file in train]
+        if twice := [file for file, place in zip(train, places, strict=True) if places.count(place) > 1]:
             raise ValueError(f"train names {twice[0]} twice: take it out once")
         for part in ("validation", "test"):
-            if both := [file for file in listed(getattr(self, part)) if file in train]:
+            if both := [file for file in listed(getattr(self, part)) if Path(file).resolve() in places]:
                 raise ValueError(f"{part} names {both[0]}, which train has too: give a number of structures instead")
         return self
 

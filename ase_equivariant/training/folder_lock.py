@@ -26,11 +26,16 @@ def hold_folder(folder: Path, wanted: bool = True) -> Iterator[None]:
     ------
     FolderInUseError
         If another run holds it.
+    FileExistsError
+        If a file is in the way.
     """
     if not wanted:
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise FileExistsError(f"{folder}: it, or a folder above it, is a file: choose another run.folder") from None
     lock = FileLock(folder / NAME)
     try:
         lock.acquire(timeout=0)

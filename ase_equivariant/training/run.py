@@ -32,6 +32,7 @@ from ase_equivariant.training.evaluate import Evaluation, check_comparable, eval
 from ase_equivariant.training.folder_lock import hold_folder
 from ase_equivariant.training.logs import MetricsLog, read_metrics
 from ase_equivariant.training.machine import machine, speed
+from ase_equivariant.training.overlap import warn_of_overlap
 from ase_equivariant.training.splits import make_splits
 
 
@@ -103,6 +104,7 @@ def train(
     main = is_main(config)  # Lightning starts this command anew for each process
     with _threads(config.run.threads), ExitStack() as held:
         splits = make_splits(config.data)
+        counted = config.model.architecture.avg_num_neighbors is None  # from the data
         start = build_start(config, splits)
         potential, config = start.potential, start.config
         validation = make_samples(splits.validation, potential.cutoff, parse_dtype(config.run.dtype))
@@ -111,6 +113,8 @@ def train(
         evaluated = {name: part for name in ("validation", "test") if (part := getattr(splits, name))}
         for name, frames in evaluated.items():
             check_comparable(potential, frames, name)
+        if main and not quiet:
+            warn_of_overlap(splits)
         fingerprint, folder = make_fingerprint(start, splits, parts), config.folder
         model_file = folder / f"{config.run.name}.safetensors"
         held.enter_context(hold_folder(folder, main))
@@ -118,7 +122,7 @@ def train(
             old = _clear(folder, model_file)
             if old is not None and not quiet:
                 say(f"the earlier model is now {old}")
-        state = None if restart_from_scratch else _find_checkpoint(config, fingerprint, model_file)
+        state = None if restart_from_scratch else _find_checkpoint(config, fingerprint, model_file, counted)
         last_epoch = state["epoch"] if state else 0
         if main:
             _write_json(folder / "config.json", config.model_dump(mode="json"))
@@ -166,7 +170,7 @@ def _put_aside(model_file: Path) -> Path:
     return model_file.with_suffix(".old.safetensors")
 
 
-def _find_checkpoint(config: TrainConfig, fingerprint: str, model_file: Path) -> dict[str, Any] | None:
+def _find_checkpoint(config: TrainConfig, fingerprint: str, model_file: Path, counted: bool) -> dict[str, Any] | None:
     """The checkpoint to continue from, if the folder holds one of this run; processes do not wait for each other here.
 
     Raises
@@ -188,14 +192,19 @@ def _find_checkpoint(config: TrainConfig, fingerprint: str, model_file: Path) ->
             )
         return None
     state = load_checkpoint(checkpoint)
-    check_same_run(state, fingerprint, checkpoint, lambda: _changes(config))
+    check_same_run(state, fingerprint, checkpoint, lambda: _changes(config, counted))
     return state
 
 
-def _changes(config: TrainConfig) -> list[str] | None:
-    """What is not as it was when the run in the folder was started or last continued; None if that is not known."""
+def _changes(config: TrainConfig, counted: bool) -> list[str] | None:
+    """What is not as it was when the run in the folder was started or last continued; None if that is not known.
+
+    A number of neighbours that was ``counted`` in the data is no setting.
+    """
     try:
         earlier = TrainConfig.parse(json.loads((config.folder / "config.json").read_text(encoding="utf-8")))
+        if counted:
+            earlier = earlier.with_architecture(avg_num_neighbors=config.model.architecture.avg_num_neighbors)
     except (OSError, ValueError):
         return None
     return config.changes_since(earlier)

@@ -105,6 +105,12 @@ def test_what_has_none_is_refused(copper):
     stretched.calc = EMT()
     with pytest.raises(ValueError, match="relax it first"):
         elastic_constants(stretched)
+    apart = molecule("H2O", vacuum=6.0)
+    apart.pbc = True
+    apart.calc = EMT()
+    relax(apart, fmax=1e-3)
+    with pytest.raises(ValueError, match=r"H2O does not resist strain \(largest constant .* GPa\): molecules in a box"):
+        elastic_constants(apart)
     held = copper.copy()
     held.calc = copper.calc
     held.set_constraint(FixAtoms([0]))

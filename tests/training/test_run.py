@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+import warnings
 from copy import deepcopy
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import write
+from ase.io import read, write
 from emt_data import emt_atoms, emt_frames, small_config
 
 from ase_equivariant.calculator import EquivariantCalculator
@@ -123,6 +124,9 @@ def test_other_configuration_or_data_is_refused(emt_file, tmp_path):
     train(small_config(emt_file, tmp_path / "run", run={"max_epochs": 1}), quiet=True)
     with pytest.raises(CheckpointError, match=r"settings: run.seed = 7 \(was 0\); .*--restart-from-scratch"):
         train(small_config(emt_file, tmp_path / "run", run={"max_epochs": 1, "seed": 7}), quiet=True)
+    fewer = small_config(emt_file, tmp_path / "run", run={"max_epochs": 1}, data={"num_train": 5})
+    with pytest.raises(CheckpointError, match=r"settings: data.num_train = 5 \(was null\);"):  # not what follows of it
+        train(fewer, quiet=True)
     other, given = tmp_path / "other.xyz", {"run": {"max_epochs": 1}, "architecture": {"avg_num_neighbors": 12.0}}
     write(other, emt_atoms(seed=5))
     with pytest.raises(CheckpointError, match=r"data.train = .*other.xyz\" \(was "):
@@ -134,6 +138,32 @@ def test_other_configuration_or_data_is_refused(emt_file, tmp_path):
     again = small_config(emt_file, tmp_path / "run", run={"max_epochs": 2, "seed": 7})
     assert train(again, quiet=True, restart_from_scratch=True).record["epochs"] == 2
     assert len(rows(tmp_path / "run")) == 2
+
+
+def test_structures_in_two_parts_are_told(emt_file, tmp_path):
+    frames = emt_atoms(6, seed=3)
+    frames[4].wrap()
+    write(tmp_path / "test.xyz", [*frames, read(emt_file, 2), read(emt_file, 5)])
+    data = {"test": str(tmp_path / "test.xyz"), "train_indices": (1, 2, 3, 4, 5)}
+    data |= {"validation": 0.1, "validation_indices": (0, 6)}
+    with pytest.warns(UserWarning, match=r"^2 of 8 test structures are training .* \(counted from 0: 6, 7\), so"):
+        train(small_config(emt_file, tmp_path / "run", run={"max_epochs": 1}, data=data), say=lambda line: None)
+    write(tmp_path / "test.xyz", [*frames, read(emt_file, 6)])
+    with pytest.warns(UserWarning, match="^1 of 7 test structures are training or validation structures"):
+        train(small_config(emt_file, tmp_path / "chosen", run={"max_epochs": 1}, data=data), say=lambda line: None)
+    write(tmp_path / "test.xyz", frames)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*structures, too")
+        train(small_config(emt_file, tmp_path / "apart", run={"max_epochs": 1}, data=data), say=lambda line: None)
+
+
+def test_a_file_in_the_place_of_the_folder(emt_file, tmp_path):
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    with pytest.raises(FileExistsError, match=r"file: it, or a folder above it, is a file: choose another run\.folder"):
+        train(small_config(emt_file, tmp_path / "file", run={"max_epochs": 1}), quiet=True)
+    with pytest.raises(FileExistsError, match="is a file"):
+        train(small_config(emt_file, tmp_path / "file" / "run", run={"max_epochs": 1}), quiet=True)
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
 
 def test_starting_anew_puts_the_old_model_aside(emt_file, tmp_path):

@@ -52,6 +52,7 @@ def test_minimal_config_does_not_touch_the_data(tmp_path):
         ("data.train_indices=[-1]", "count from 0"),
         ('data.train=["a.xyz", "b.xyz", "a.xyz"]', "train names a.xyz twice"),
         ('data={train="a.xyz", validation=["b.xyz", "a.xyz"]}', "validation names a.xyz, which train has too"),
+        ('data={train="a.xyz", test="./b/../a.xyz"}', "test names ./b/../a.xyz, which train has too"),
         ("data.validation_indices=[]", "data: validation_indices is empty: list a structure"),
         ("loss={energy={weight=0}, forces={weight=0}}", "every weight of the loss is zero: give one of loss.energy"),
         ("model.architecture.pair_cutoffs={Cu={Cu=3}}", "pair_cutoffs goes by species: give model.architecture"),
@@ -59,6 +60,11 @@ def test_minimal_config_does_not_touch_the_data(tmp_path):
         ("optimizer.lr", "write section.key=value"),
         ("optimizer.lr.x.y=3", "optimizer"),
         ("run.max_minutes=nan", "run.max_minutes"),
+        ("data.validation=0", "data.validation: Input should be greater than or equal to 1, or greater than 0 (got 0)"),
+        ("data.train=3", "data.train: Input should be a valid string, or a valid tuple (got 3)"),
+        ('data.train=["a.xyz", 3]', "data.train.1: Input should be a valid string (got 3)"),
+        ("data.references={Cu='x'}", "data.references.Cu: Input should be a valid number, unable to parse string as"),
+        ("data.scale=-1.0", "data.scale: Input should be 'forces_rms', 'forces_rms_per_species' or 'none', or greater"),
         ("run.device=mps", "run.device: energies are summed in float64, which MPS does not have"),
         ("run.device=cdua", "run.device: Input should be 'cpu', 'cuda' or 'auto'"),
         ("run={early_stopping_epochs=2, validate_every=5}", "early_stopping_epochs = 2 is less than validate_every"),
@@ -68,6 +74,7 @@ def test_errors_say_where_and_what(tmp_path, override, message):
     with pytest.raises(ConfigError) as error:
         load_config(write_config(tmp_path), [override])
     assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_an_architecture_is_validated_when_the_data_has_filled_it_in(tmp_path):
