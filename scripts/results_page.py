@@ -16,9 +16,10 @@ def main() -> None:
     folder = Path(sys.argv[1] if sys.argv[1:] else Path(__file__).parent.parent / "models")
     results, published = (json.loads((folder / f"{name}.json").read_text()) for name in ("universal", "published"))
     files = sorted(folder.glob("*.safetensors"))
-    groups = {kind: [path for path in files if path.stem.startswith(f"{kind}-")] for kind in ("md17", "rmd17")}
-    for kind in ("flexible", "elements"):
-        groups[kind] = [path for path in files if path.stem in published[kind]["errors"]]
+    groups = {}
+    for kind, prefix in (("md17", "md17-"), ("rmd17", "rmd17-"), ("flexible", ""), ("elements", "")):
+        known = {f"{prefix}{name}" for name in published[kind]["errors"]}
+        groups[kind] = [path for path in files if path.stem in known]
     groups["others"] = sorted(set(files).difference(*groups.values()))
     page = {kind: table(models, published[kind], mean="md17" in kind) for kind, models in groups.items()}
     page["universal"] = universal.rows(results, published["universal"])
