@@ -9,9 +9,8 @@ from types import NoneType, UnionType
 from typing import Any, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic.fields import FieldInfo
 
-_NAMELESS = FieldInfo()
+_TAGS = ("name", "kind")  # keys that choose one of several configurations
 
 # Values in messages: as long as anyone reads.
 _BRIEF = reprlib.Repr()
@@ -86,7 +85,7 @@ def _by_key(config: type[BaseModel], faults: Sequence[Any]) -> list[Any]:
 def _end_of_key(config: type[BaseModel], path: Sequence[Any]) -> int | None:
     """How much of ``path`` leads to a value that may be of several kinds; the kind that a fault is of is behind it."""
     for end in range(1, len(path)):
-        keys, inside = _locate(config, path[:end])
+        keys, inside, _ = _locate(config, path[:end])
         if inside is not None and keys[-1] in inside.model_fields:
             annotation = inside.model_fields[keys[-1]].annotation
             several = len([kind for kind in get_args(annotation) if kind is not NoneType]) > 1
@@ -106,7 +105,7 @@ def _merged(key: tuple[Any, ...], faults: Sequence[Any]) -> Any:
 
 
 def _describe(config: type[BaseModel], fault: Any) -> str:
-    location, model = _locate(config, fault["loc"])
+    location, model, choices = _locate(config, fault["loc"])
     where = ".".join(location) or config.__name__
     if fault["type"] == "extra_forbidden":
         fields = {} if model is None else model.model_fields
@@ -120,6 +119,11 @@ def _describe(config: type[BaseModel], fault: Any) -> str:
         told = fault["ctx"]
         key = told["discriminator"].strip("'")
         return f"{where}.{key}: Input should be {' or '.join(told['expected_tags'].split(', '))} (got {told['tag']!r})"
+    if fault["type"] == "union_tag_not_found" and isinstance(fault["input"], dict):
+        key, kinds = fault["ctx"]["discriminator"], [tag for choice in choices for tag in _tags(choice)]
+        return f"{where}: {key} is missing: it is one of {', '.join(kinds)} (got {_BRIEF.repr(fault['input'])})"
+    if fault["type"] == "tuple_type" and isinstance(fault["input"], dict):
+        return f"{where}: there may be several: write [[{where}]], in double brackets"
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "value_error" and isinstance(fault["input"], dict):
         return f"{where}: {message}"  # it concerns several keys; all of them would hide the message
@@ -157,8 +161,10 @@ def _places(config: type[BaseModel]) -> list[tuple[str, ...]]:
     return list(places)
 
 
-def _locate(config: type[BaseModel], path: Sequence[Any]) -> tuple[list[str], type[BaseModel] | None]:
-    """The keys of ``path`` as they are in the file, and the configuration that the last of them is in.
+def _locate(
+    config: type[BaseModel], path: Sequence[Any]
+) -> tuple[list[str], type[BaseModel] | None, list[type[BaseModel]]]:
+    """The keys of ``path`` as they are in the file, the configuration that has the last of them, and those it may hold.
 
     Where a key may hold one of several configurations, pydantic puts the name of the chosen one behind the key.
     """
@@ -166,7 +172,7 @@ def _locate(config: type[BaseModel], path: Sequence[Any]) -> tuple[list[str], ty
     inside: type[BaseModel] | None = None
     choices: list[type[BaseModel]] = [config]
     for part in map(str, path):
-        chosen = [choice for choice in choices if choice.model_fields.get("name", _NAMELESS).default == part]
+        chosen = [choice for choice in choices if part in _tags(choice)]
         if len(choices) > 1 and chosen:
             choices = chosen
             continue
@@ -174,7 +180,13 @@ def _locate(config: type[BaseModel], path: Sequence[Any]) -> tuple[list[str], ty
         inside = choices[0] if choices else None
         if inside is not None and part in inside.model_fields:  # otherwise a position in a list, or a key of a table
             choices = inner_models(inside.model_fields[part].annotation)
-    return keys, inside
+    return keys, inside, choices
+
+
+def _tags(config: type[BaseModel]) -> list[str]:
+    """What a configuration calls itself, to be told from others that may be in its place."""
+    defaults = [config.model_fields[key].default for key in _TAGS if key in config.model_fields]
+    return [tag for tag in defaults if isinstance(tag, str)]  # a required name has none
 
 
 def inner_models(annotation: Any, listed: bool = True) -> list[type[BaseModel]]:

@@ -37,6 +37,7 @@ from ase_equivariant.recipes.spectra import HarmonicSpectrum, check_moments, har
 from ase_equivariant.recipes.vibrations import PER_CM_PER_THZ, fastest_per_cm, highest_per_cm, lags_for
 
 _SETTLING_PS = 2.0
+_COLDEST_K = 0.1
 
 
 def spectrum(
@@ -71,6 +72,8 @@ def spectrum(
         raise ValueError("--frame-fs and --discard-ps are of a --trajectory: leave them out, or give one")
     if not 0 < resolution < np.inf:
         raise ValueError(f"--resolution {resolution:g}: use a width above 0, in 1/cm")
+    if time_ps is not None and temperature < _COLDEST_K:
+        raise ValueError(f"--temperature {temperature:g}: nothing moves; use {_COLDEST_K:g} K or more with --time-ps")
     # As little friction as keeps the temperature: it widens bands, by 5/cm here.
     settings = MDSettings(temperature_K=temperature, friction_per_ps=1.0, seed=seed)
     name, atoms = read_structure(file)

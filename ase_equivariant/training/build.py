@@ -180,6 +180,33 @@ def check_labels(config: TrainConfig, parts: Mapping[str, Sequence[Batch]]) -> N
                 )
 
 
+def warn_of_idle_readouts(config: TrainConfig) -> None:
+    """Warn of labels that are named and that no read-out takes, and of read-outs that nothing teaches."""
+    terms = config.loss.readout_terms([readout.key for readout in config.model.readouts])
+    named = [
+        name for name in ("dipole", "polarizability", "charges") if getattr(config.data, f"{name}_key") is not None
+    ]
+    idle = [name for name in (*named, *config.data.readout_keys) if name not in terms]
+    if idle:
+        warnings.warn(
+            f"data names labels of {', '.join(idle)}, which the model does not predict: list it in [[model.readouts]], "
+            "or leave the labels out",
+            UserWarning,
+            stacklevel=2,
+        )
+    taught = {name for name, term in terms.items() if term.weight > 0}
+    if "born_effective_charges" in taught:
+        taught.add("dipole")
+    random = [name for name in terms if name not in taught and name != "born_effective_charges"]
+    if random and config.init is None:
+        warnings.warn(
+            f"nothing teaches the read-out {', '.join(random)}, whose weight in the loss is 0: it will be random; "
+            "give it one, or take it out of [[model.readouts]]",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
 def make_fingerprint(start: Start, splits: Splits, parts: Mapping[str, Sequence[Batch]]) -> str:
     """sha256 of everything that decides the weights: configuration, initial model and structures with labels.
 

@@ -24,6 +24,7 @@ from ase_equivariant.training.build import (
     make_card,
     make_fingerprint,
     summary,
+    warn_of_idle_readouts,
 )
 from ase_equivariant.training.checkpoint import CheckpointError, check_same_run, load_checkpoint
 from ase_equivariant.training.config import TrainConfig
@@ -115,6 +116,7 @@ def train(
             check_comparable(potential, frames, name)
         if main and not quiet:
             warn_of_overlap(splits)
+            warn_of_idle_readouts(config)
         fingerprint, folder = make_fingerprint(start, splits, parts), config.folder
         model_file = folder / f"{config.run.name}.safetensors"
         held.enter_context(hold_folder(folder, main))

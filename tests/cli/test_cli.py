@@ -294,6 +294,7 @@ def test_spectrum(tmp_path):
         ("water-tensors", "molecule:O", (), "a single atom does not vibrate"),
         ("water-tensors", "box.xyz", (), "OH2 is periodic: normal modes are of molecules"),
         ("water-tensors", "molecule:H2O", ("--resolution", 0), "--resolution 0: use a width above 0"),
+        ("water-tensors", "molecule:H2O", ("--time-ps", 1, "--temperature", 0), "--temperature 0: nothing moves"),
         ("water-tensors", "molecule:H2O", ("--resolution", -3), "--resolution -3: use a width above 0"),
         ("water-tensors", "molecule:H2O", ("--resolution", "nan"), "--resolution nan: use a width above 0"),
         ("water-tensors", "molecule:H2O", ("--time-ps", -1), "--time-ps: -1 ps of dynamics after 2 ps: use a time"),

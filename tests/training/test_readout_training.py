@@ -1,6 +1,7 @@
 """Read-outs beside the energy through files, training, evaluation and the calculator."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from ase_equivariant.config import ConfigError
 from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.io.model_file import ModelCard, ModelFileError, load_model, save_model
 from ase_equivariant.potential import Potential, PotentialConfig
+from ase_equivariant.training.build import warn_of_idle_readouts
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.database import write_database
 from ase_equivariant.training.dataset import Batch, to_batch
@@ -46,6 +48,33 @@ def water(seed):
     atoms = molecule("H2O")
     atoms.positions += 0.1 * np.random.default_rng(seed).normal(size=(3, 3)) + [4.0, 0.0, -2.0]
     return atoms
+
+
+@pytest.mark.parametrize(
+    ("data", "readouts", "loss", "message"),
+    [
+        ({"dipole_key": "mu"}, [], {}, "data names labels of dipole, which the model does not predict: list it in"),
+        ({"readout_keys": {"ax": "a"}}, [{"kind": "dipole"}], {}, "data names labels of ax, which"),
+        ({}, [{"kind": "dipole"}], {"dipole": {"weight": 0}}, "nothing teaches the read-out dipole, whose weight"),
+        (KEYS, READOUTS, {}, None),
+        (
+            {"readout_keys": {"born_effective_charges": "Z"}},
+            [{"kind": "dipole"}],
+            {"dipole": {"weight": 0.0}, "born_effective_charges": {"weight": 1.0}},
+            None,
+        ),
+    ],
+)
+def test_idle_readouts_and_labels_are_told(data, readouts, loss, message):
+    model = {"architecture": {**NETWORK, "species": ["H", "O"]}, "readouts": readouts}
+    config = TrainConfig.parse({"data": {"train": "a.xyz", **data}, "model": model, "loss": {"readouts": loss}})
+    if message is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warn_of_idle_readouts(config)
+    else:
+        with pytest.warns(UserWarning, match=message):
+            warn_of_idle_readouts(config)
 
 
 @pytest.fixture

@@ -64,6 +64,11 @@ def test_minimal_config_does_not_touch_the_data(tmp_path):
         ("data.train=3", "data.train: Input should be a valid string, or a valid tuple (got 3)"),
         ('data.train=["a.xyz", 3]', "data.train.1: Input should be a valid string (got 3)"),
         ("data.references={Cu='x'}", "data.references.Cu: Input should be a valid number, unable to parse string as"),
+        ("model.readouts={kind='dipole'}", "model.readouts: there may be several: write [[model.readouts]], in double"),
+        (
+            "model.readouts=[{kin='dipole'}]",
+            "model.readouts.0: 'kind' is missing: it is one of dipole, polarizability, ",
+        ),
         ("data.scale=-1.0", "data.scale: Input should be 'forces_rms', 'forces_rms_per_species' or 'none', or greater"),
         ("run.device=mps", "run.device: energies are summed in float64, which MPS does not have"),
         ("run.device=cdua", "run.device: Input should be 'cpu', 'cuda' or 'auto'"),
