@@ -83,6 +83,36 @@ def test_gradients_instead_of_forces(frames):
 
 
 @pytest.mark.parametrize(
+    ("frames", "forces", "stress", "says"),
+    [
+        (MOLECULES, 1, 1, "pull back as they should: the energies have the wrong sign → multiply them, not the forces"),
+        (MOLECULES, -1, 1, "push outwards: energies and forces have the wrong sign"),
+        (CRYSTALS, 1, 1, "energies, or both forces and stress, have the wrong sign"),
+    ],
+    ids=["molecules", "both", "crystals"],
+)
+def test_energies_of_the_wrong_sign(frames, forces, stress, says):
+    wrong = scaled(frames, -1, forces, stress)
+    check, severity, message, _ = the_finding(wrong)
+    assert (check, severity) == ("forces", "error")
+    assert says in message
+    assert "labels agree" not in notes(wrong)
+
+
+def test_gradients_do_not_agree_with_energies():
+    assert "labels agree" not in notes(scaled(MOLECULES, forces=-1))
+    sums = [type(f)(f.atoms, f.energy, -f.forces, -f.stress) for f in CRYSTALS]
+    assert "energies, or both forces and stress" in the_finding(sums)[2]
+
+
+def test_a_slope_that_is_no_unit_s_has_no_sign():
+    """Half of the energies and forces in another unit: the slope is one of the zeros, not of the forces."""
+    check, severity, message, _ = the_finding(scaled(CRYSTALS, -8740))
+    assert (check, severity) == ("units", "error")
+    assert "do not belong together" in message
+
+
+@pytest.mark.parametrize(
     ("factor", "says"),
     [(-1, "sign is wrong"), (1 / GPa, "looks like GPa →"), (-10 / GPa, "looks like kbar, with the opposite sign"),
      (-53.0, "a virial, with the opposite sign → read it with --virial-key")],

@@ -110,6 +110,12 @@ class Dataset:
         """Energy change over the work of forces, and of stress."""
         return slopes(self.pairs)
 
+    @property
+    def stress_is_against_energies(self) -> bool:
+        """Whether energies change against the work of forces and of stress: the energies may be what is negated."""
+        force, stress = self.slopes
+        return force.known and stress.known and max(force.value, stress.value) < 0
+
 
 def _without(frame: Frame, label: str) -> Frame:
     labels = {name: getattr(frame, name) for name in ("energy", "forces", "stress") if name != label}

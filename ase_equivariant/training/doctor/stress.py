@@ -60,6 +60,8 @@ def _check_slope(data: Dataset) -> list[Finding] | None:
     if abs(math.log(abs(stress.value))) < 3 * _SCATTER:
         if stress.value > 0:
             return [Finding("stress", "note", f"{says}: sign and unit are ASE's")]
+        if data.stress_is_against_energies:  # then it is told with that of the forces
+            return [Finding("stress", "note", f"{says}: the unit is ASE's")]
         cure = "multiply by −1 in the file, or give it as --virial-key if it is a virial; ASE's is positive in tension"
         return [Finding("stress", "error", f"{says}: the sign is wrong", cure)]
     volumes = [data.frames[k].atoms.get_volume() for k in _with_volume(data)]

@@ -44,7 +44,7 @@ def check_units(data: Dataset) -> list[Finding]:
         total=total if total is not None and is_a_unit(total, read) else None,
         stretch=stretch,
     )
-    return lengths + _check_sign(evidence) + _check_labels(data, evidence)
+    return lengths + _check_labels(data, evidence)
 
 
 def _check_lengths(data: Dataset, spacing: float | None) -> tuple[list[Finding], float]:
@@ -61,17 +61,28 @@ def _check_lengths(data: Dataset, spacing: float | None) -> tuple[list[Finding],
     return [Finding("units", "error", f"{says}: positions are not in Å", cure)], 1.0
 
 
-def _check_sign(evidence: Evidence) -> list[Finding]:
-    signs = [value for value in (evidence.slope, evidence.stiffness) if value is not None]
-    if not signs or max(signs) > 0:
+def _check_sign(data: Dataset, evidence: Evidence) -> list[Finding]:
+    """Energies tell the product of their sign and that of forces, bonds that of forces alone."""
+    slope, stiffness = evidence.slope or 0.0, evidence.stiffness or 0.0
+    if slope >= 0 and stiffness >= 0:
         return []
     says = []
-    if evidence.slope is not None:
-        says.append(f"energies change by {evidence.slope:.3g} times the work of the forces")
-    if evidence.stiffness is not None:
-        says.append("stretched X-H bonds push outwards")
-    message = f"{'; '.join(says)}: the forces have the wrong sign"
-    return [Finding("forces", "error", message, "gradients? multiply them by −1 in the file")]
+    if slope:
+        says.append(f"energies change by {slope:.3g} times the work of the forces")
+    if stiffness:
+        says.append(f"stretched X-H bonds {'push outwards' if stiffness < 0 else 'pull back as they should'}")
+    if slope > 0:
+        wrong, cure = "energies and forces have the wrong sign", "multiply both by −1 in the file"
+    elif stiffness > 0:
+        wrong, cure = "the energies have the wrong sign", "multiply them, not the forces, by −1 in the file"
+    elif not stiffness and data.stress_is_against_energies:
+        says.append("under strain they go against the work of stress, too")
+        wrong = "energies, or both forces and stress, have the wrong sign"
+        cure = "compare with the source, then multiply energies, or forces and stress, by −1 in the file"
+    else:
+        wrong = f"the forces{' and the stress' if data.stress_is_against_energies else ''} have the wrong sign"
+        cure = "gradients? multiply them by −1 in the file"
+    return [Finding("forces", "error", f"{'; '.join(says)}: {wrong}", cure)]
 
 
 def _check_labels(data: Dataset, evidence: Evidence) -> list[Finding]:
@@ -81,21 +92,23 @@ def _check_labels(data: Dataset, evidence: Evidence) -> list[Finding]:
     if evidence.empty:
         return [_untold(data, measured)]
     if misfit(read, evidence) < REFUTED:
+        sign = _check_sign(data, evidence)
         if not evidence.absolute:
-            return [_untold(data, measured)]
-        return [Finding("units", "note", f"labels agree with {read.energy} and {read.force}: {measured}")]
+            return [*sign, _untold(data, measured)]
+        return sign or [Finding("units", "note", f"labels agree with {read.energy} and {read.force}: {measured}")]
     sizes = {len(frame.atoms) for frame in data.frames}
     length = _true_length(data, evidence)
     best = likely(evidence, sizes.pop() if len(sizes) == 1 else None, length)
-    if not best:
+    if not best:  # nor is a negative slope that is no unit's a matter of sign
         cure = "labels of different calculations or frames, or a unit unknown here? compare with the source"
         return [Finding("units", "error", f"energies and forces do not belong together: {measured}", cure)]
+    sign = _check_sign(data, evidence)
     if _mended_by_lengths(best[0], read, length):
-        return [Finding("units", "note", f"apart from lengths, labels agree with {read.energy}: {measured}")]
+        return sign or [Finding("units", "note", f"apart from lengths, labels agree with {read.energy}: {measured}")]
     with_forces = evidence.slope is not None or evidence.stiffness is not None
     says = " or ".join(_name(hypothesis, with_forces) for hypothesis in best)
     message = f"read as {read.energy} and {read.force}, but {measured}: looks like {says}"
-    return [Finding("units", "error", message, _cure(best[0], length))]
+    return [*sign, Finding("units", "error", message, _cure(best[0], length))]
 
 
 def _mended_by_lengths(best: Hypothesis, read: Hypothesis, length: str) -> bool:
