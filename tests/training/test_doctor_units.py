@@ -1,5 +1,7 @@
 """The dataset doctor on units and signs: each fault planted, and found alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase.units import Bohr, GPa, Hartree, kcal, kJ, mol
@@ -9,6 +11,7 @@ from ase_equivariant.training.doctor.dataset import Dataset
 from ase_equivariant.training.doctor.examine import examine
 from ase_equivariant.training.doctor.robust import robust_fit, robust_z
 from ase_equivariant.training.doctor.totals import statistical_energy
+from ase_equivariant.training.frames import Frame
 
 KCAL, KJ = kcal / mol, kJ / mol
 MOLECULES, CRYSTALS = molecules(), crystals()
@@ -45,6 +48,21 @@ def test_wrong_units_of_molecules(energy, forces, says, cure):
     assert (check, severity, frames) == ("units", "error", ())
     assert f"looks like {says}" in message
     assert cure in message
+
+
+def twice(frame):
+    """The frame's cell doubled."""
+    return Frame(frame.atoms.repeat((2, 1, 1)), 2 * frame.energy, np.tile(frame.forces, (2, 1)), frame.stress)
+
+
+@pytest.mark.parametrize("every", [2, 10], ids=["half", "a tenth"])
+def test_energies_per_atom_of_several_sizes(every):
+    frames = [twice(frame) if k % every else frame for k, frame in enumerate(crystals(120))]
+    assert findings(frames) == []
+    wrong = [replace(frame, energy=frame.energy / len(frame.atoms)) for frame in frames]
+    said = [f[2] for f in findings(wrong) if f[0] == "units"]
+    assert len(said) == 1
+    assert "looks like energies in eV per atom with forces in eV/Å" in said[0]
 
 
 def test_a_unit_that_was_applied_by_mistake():

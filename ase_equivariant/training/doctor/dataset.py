@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -109,6 +110,11 @@ class Dataset:
     def slopes(self) -> tuple[Slope, Slope]:
         """Energy change over the work of forces, and of stress."""
         return slopes(self.pairs)
+
+    @cached_property
+    def slope_times_atoms(self) -> Slope:
+        """That of forces if energies are multiplied by the numbers of atoms."""
+        return slopes(replace(self.pairs, energy=self.pairs.energy * self.pairs.atoms))[0]
 
     @property
     def stress_is_against_energies(self) -> bool:

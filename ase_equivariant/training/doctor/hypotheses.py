@@ -116,7 +116,8 @@ def likely(evidence: Evidence, num_atoms: int | None, length: str) -> list[Hypot
         hypotheses = [Hypothesis(*units) for units in product(ENERGIES, ENERGIES, LENGTHS)]
         if num_atoms is not None and num_atoms > 1:
             hypotheses += [Hypothesis(unit, unit, "Angstrom", num_atoms) for unit in READABLE]
-    ranked = sorted((misfit(h, evidence) + _penalty(h, length), k) for k, h in enumerate(hypotheses))
+    # rounded: of those that explain it equally well the more common unit is first
+    ranked = sorted((round(misfit(h, evidence) + _penalty(h, length), 6), k) for k, h in enumerate(hypotheses))
     fitting = [hypotheses[k] for score, k in ranked if score < ranked[0][0] + _CLOSE]
     return fitting[:3] if misfit(fitting[0], evidence) < REFUTED else []
 

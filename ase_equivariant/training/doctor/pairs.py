@@ -36,7 +36,12 @@ class Slope(NamedTuple):
     def known(self) -> bool:
         """Whether the data decide it: to 15 %, and energy and work have a correlation of 0.8."""
         allowed = min(0.15, 0.75 / max(self.pairs, 1) ** 0.5)
-        return self.pairs >= _FEWEST and self.error <= allowed * abs(self.value)
+        return self.pairs >= _FEWEST and self.relative_error <= allowed
+
+    @property
+    def relative_error(self) -> float:
+        """Standard error over the value; infinite for zero."""
+        return self.error / abs(self.value) if self.value else np.inf
 
 
 @dataclass(frozen=True)
@@ -113,10 +118,10 @@ def slopes(pairs: Pairs) -> tuple[Slope, Slope]:
             break
         coefficients, errors = robust_fit(columns[:taken], values[:taken])
         for k in range(2):
-            relative = errors[k] / abs(coefficients[k]) if coefficients[k] else np.inf
-            if relative + pairs.distance[taken - 1] / 2 < score[k]:
-                score[k] = relative + pairs.distance[taken - 1] / 2
-                best[k] = Slope(float(coefficients[k]), float(errors[k]), taken)
+            slope = Slope(float(coefficients[k]), float(errors[k]), taken)
+            if slope.relative_error + pairs.distance[taken - 1] / 2 < score[k]:
+                score[k] = slope.relative_error + pairs.distance[taken - 1] / 2
+                best[k] = slope
     return best[0], best[1]
 
 

@@ -27,6 +27,8 @@ _SHORT, _LONG = 0.65, 1.5
 _LARGE_FORCE = 8.0
 # Pairs so near (Å) must show that the energy follows the forces.
 _NEAR, _NEAR_PAIRS, _UNRELATED = 0.12, 30, 0.3
+# Where nearly all pairs have as many atoms, energies per atom and in whole follow the work equally well.
+_AS_WELL = 1.2
 
 
 def check_units(data: Dataset) -> list[Finding]:
@@ -96,9 +98,8 @@ def _check_labels(data: Dataset, evidence: Evidence) -> list[Finding]:
         if not evidence.absolute:
             return [*sign, _untold(data, measured)]
         return sign or [Finding("units", "note", f"labels agree with {read.energy} and {read.force}: {measured}")]
-    sizes = {len(frame.atoms) for frame in data.frames}
     length = _true_length(data, evidence)
-    best = likely(evidence, sizes.pop() if len(sizes) == 1 else None, length)
+    best = likely(evidence, _divisor(data), length)
     if not best:  # nor is a negative slope that is no unit's a matter of sign
         cure = "labels of different calculations or frames, or a unit unknown here? compare with the source"
         return [Finding("units", "error", f"energies and forces do not belong together: {measured}", cure)]
@@ -109,6 +110,18 @@ def _check_labels(data: Dataset, evidence: Evidence) -> list[Finding]:
     says = " or ".join(_name(hypothesis, with_forces) for hypothesis in best)
     message = f"read as {read.energy} and {read.force}, but {measured}: looks like {says}"
     return [*sign, Finding("units", "error", message, _cure(best[0], length))]
+
+
+def _divisor(data: Dataset) -> int | None:
+    """What energies per atom were divided by: the number of atoms, of several that which speaks for the pairs."""
+    sizes = {len(frame.atoms) for frame in data.frames}
+    if len(sizes) == 1:
+        return sizes.pop()
+    slope, times_atoms = data.slopes[0], data.slope_times_atoms
+    # Energies of whole frames follow the work worse once they are multiplied.
+    if not times_atoms.known or times_atoms.relative_error > _AS_WELL * slope.relative_error:
+        return None
+    return round(times_atoms.value / slope.value) if slope.value else None
 
 
 def _mended_by_lengths(best: Hypothesis, read: Hypothesis, length: str) -> bool:
