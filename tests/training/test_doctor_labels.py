@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from ase.units import Hartree
+from ase.units import Hartree, kcal, mol
 from doctor_data import crystals, findings, molecules, moved, scaled, the_finding
 from scipy.spatial.transform import Rotation
 
@@ -108,6 +108,28 @@ def test_rounded_energies():
     found = [f for f in findings(frames) if f[0] == "energies"]
     assert [f[1] for f in found] == ["warning"]
     assert "steps of about 0.01 eV" in found[0][2]
+
+
+@pytest.mark.parametrize("frames", [MOLECULES, CRYSTALS], ids=["molecules", "crystals"])
+def test_two_zeros_of_energy(frames):
+    size = len(frames[0].atoms)
+    shifted = changed(frames, lambda frame: replace(frame, energy=frame.energy + 2.0 * size), range(35, 60))
+    found = [f for f in findings(shifted) if f[0] == "energies"]
+    assert [(f[1], f[3]) for f in found] == [("warning", tuple(range(35, 60)))]
+    assert "energies of 25 frames lie +2 eV/atom beside those of 35" in found[0][2]
+
+
+def test_two_units_in_one_file():
+    mixed = [*MOLECULES[:40], *scaled(MOLECULES[40:], 1 / (kcal / mol), 1 / (kcal / mol))]
+    found = [f for f in findings(mixed) if f[0] == "energies"]
+    assert [(f[1], f[3]) for f in found] == [("error", tuple(range(40, 60)))]
+    assert "are 23.06 times theirs: mixed units, as kcal/mol among eV" in found[0][2]
+
+
+def test_isomers_are_no_two_zeros():
+    dimethyl_ether = molecules(30, name="CH3OCH3")
+    isomers = [replace(frame, energy=frame.energy + 40.0) for frame in dimethyl_ether]
+    assert not [f for f in findings([*MOLECULES, *isomers]) if f[0] == "energies"]
 
 
 @pytest.mark.parametrize("turned", [False, True])

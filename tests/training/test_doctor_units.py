@@ -202,6 +202,15 @@ def test_shuffled_energies():
     assert "energies do not follow the forces" in found[0][2]
 
 
+def test_whether_energies_belong_to_forces_is_not_claimed_without_near_frames():
+    assert "cannot tell" not in notes(MOLECULES)
+    rng = np.random.default_rng(1)
+    far = molecules(scatter=0.25)
+    energies = rng.permutation([frame.energy for frame in far])
+    says = notes([replace(frame, energy=float(e)) for frame, e in zip(far, energies, strict=True)])
+    assert "whether energies belong to these forces, these frames cannot tell" in says
+
+
 def test_free_atoms_energies_are_near_hartree_fock():
     hartree_fock = {1: -0.5, 6: -37.6886, 8: -74.8094, 14: -288.8544, 17: -459.4821, 29: -1638.9637}
     for number, energy in hartree_fock.items():

@@ -20,6 +20,7 @@ from ase_equivariant.training.doctor.source import check_files
 from ase_equivariant.training.doctor.stress import check_stress
 from ase_equivariant.training.doctor.structures import check_structures
 from ase_equivariant.training.doctor.units import check_units
+from ase_equivariant.training.doctor.zeros import check_zeros
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.readers import energy_unit, read_frames
@@ -28,6 +29,7 @@ from ase_equivariant.training.readers import energy_unit, read_frames
 CHECKS: tuple[Callable[[Dataset], list[Finding]], ...] = (
     check_labels,
     check_energies,
+    check_zeros,
     check_forces,
     check_stress,
     check_duplicates,

@@ -97,7 +97,8 @@ def _check_labels(data: Dataset, evidence: Evidence) -> list[Finding]:
         sign = _check_sign(data, evidence)
         if not evidence.absolute:
             return [*sign, _untold(data, measured)]
-        return sign or [Finding("units", "note", f"labels agree with {read.energy} and {read.force}: {measured}")]
+        says = f"labels agree with {read.energy} and {read.force}: {measured}{_unproven(data)}"
+        return sign or [Finding("units", "note", says)]
     length = _true_length(data, evidence)
     best = likely(evidence, _divisor(data), length)
     if not best:  # nor is a negative slope that is no unit's a matter of sign
@@ -179,6 +180,14 @@ def _unrelated(data: Dataset) -> list[Finding]:
     return [Finding("units", "warning", message, "labels shuffled, or of different calculations?")]
 
 
+def _unproven(data: Dataset) -> str:
+    """What stays open where both labels are there and no frames are near enough for a slope."""
+    both = any(frame.energy is not None and frame.forces is not None for frame in data.frames)
+    if not both or data.slopes[0].known:
+        return ""
+    return "; whether energies belong to these forces, these frames cannot tell"
+
+
 def _untold(data: Dataset, measured: str) -> Finding:
     """Nothing absolute was found; only the size of the forces is left."""
     forces = [frame.forces for frame in data.frames if frame.forces is not None and frame.forces.any()]
@@ -188,7 +197,8 @@ def _untold(data: Dataset, measured: str) -> Finding:
         message = f"forces of {size:.3g} eV/Å (root mean square, median frame) are unusually large; {measured or why}"
         return Finding("units", "warning", message, "kcal/mol or kJ/mol? compare with the source")
     message = f"cannot tell whether labels are in {data.units}: {why}"
-    return Finding("units", "note", f"{message}; {measured}" if measured else message)
+    message += f"; {measured}" if measured else ""
+    return Finding("units", "note", message + _unproven(data))
 
 
 def _spacing(data: Dataset) -> float | None:
