@@ -147,16 +147,28 @@ def test_the_factor_of_a_stress_cures_it():
     assert findings(scaled(CRYSTALS, stress=-10 / GPa * factor)) == []
 
 
-def test_stress_in_vasp_s_order():
-    """xx yy zz xy yz zx, read as xx yy zz yz xz xy."""
-    frames = scaled(CRYSTALS)
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("order", "says"),
+    [
+        ([0, 1, 2, 5, 3, 4], "go with the shears yz, xz, xy"),  # VASP's xx yy zz xy yz zx
+        ([2, 1, 0, 3, 4, 5], "stresses zz, xx go with the strains xx, zz"),
+        ([0, 5, 4, 1, 3, 2], "go with the strains yy, zz, yz, xz, xy"),  # the upper triangle row by row
+    ],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_stress_in_another_order(order, says, sign):
+    """Components of the file, read as xx yy zz yz xz xy."""
+    frames = scaled(CRYSTALS, stress=sign)
     for frame in frames:
-        xy, yz, xz = frame.stress[0, 1], frame.stress[1, 2], frame.stress[0, 2]
-        for (a, b), value in zip([(1, 2), (0, 2), (0, 1)], (xy, yz, xz), strict=True):
-            frame.stress[a, b] = frame.stress[b, a] = value
-    found = [f for f in findings(frames) if "shears" in f[2]]
-    assert [f[:2] for f in found] == [("stress", "error")]
-    assert "xy, yz, xz go with the shears" not in found[0][2]  # named as they are found, not as they were written
+        components = [frame.stress[place] for place in VOIGT]
+        for (a, b), k in zip(VOIGT, order, strict=True):
+            frame.stress[a, b] = frame.stress[b, a] = components[k]
+    found = [f for f in findings(frames) if f[0] == "stress"]
+    assert [f[1] for f in found] == ["error"]
+    assert says in found[0][2]
     assert "ASE's is xx yy zz yz xz xy" in found[0][2]
 
 

@@ -17,7 +17,8 @@ _UNITS = {"GPa": GPa, "kbar": 0.1 * GPa, "bar": 1e-4 * GPa, "Hartree/Bohr³": Ha
 _SCATTER = 0.35  # of the logarithm of the slope; Pulay stress alone makes 0.3
 _EXTREME = 1.0  # eV/Å³, 160 GPa
 _BULK_MODULI = (0.1 * GPa, 1000 * GPa)
-_SHEARS = ((1, 2), (0, 2), (0, 1))  # ASE's order yz xz xy
+# ASE's order
+_VOIGT, _NAMES = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)), ("xx", "yy", "zz", "yz", "xz", "xy")
 
 
 def check_stress(data: Dataset) -> list[Finding]:
@@ -26,11 +27,13 @@ def check_stress(data: Dataset) -> list[Finding]:
     if not labelled:
         return []
     findings = _check_symmetry(data, labelled)
+    if order := _check_order(data):  # what its work says of sign and unit is not the stress's own
+        return findings + order
     by_energy = _check_slope(data)
     findings += by_energy if by_energy is not None else _check_compression(data, labelled)
     if not any(finding.severity == "error" for finding in findings):
         findings += _check_size(data, labelled)
-    return findings + _check_order(data)
+    return findings
 
 
 def _with_volume(data: Dataset) -> list[int]:
@@ -112,21 +115,45 @@ def _check_size(data: Dataset, labelled: list[int]) -> list[Finding]:
 
 
 def _check_order(data: Dataset) -> list[Finding]:
-    """Shears against changes of shear stress: each belongs with its own component, also in VASP's order."""
-    rows, columns = zip(*_SHEARS, strict=True)
-    shear, change = data.pairs.strain[:, rows, columns], data.pairs.stress_change[:, rows, columns]
-    used = np.abs(shear).max(axis=1, initial=0.0) > 1e-4
-    if used.sum() < 10 or not (shear[used].std(axis=0).all() and change[used].std(axis=0).all()):
+    """Strains against changes of stress: each belongs with its own component, also in VASP's order."""
+    used = np.abs(data.pairs.strain).max(axis=(1, 2), initial=0.0) > 1e-4
+    if used.sum() < 10:
         return []
-    table = np.abs(np.corrcoef(shear[used].T, change[used].T)[:3, 3:])
-    best = max(permutations(range(3)), key=lambda order: sum(table[k, order[k]] for k in range(3)))
-    wrong = [k for k in range(3) if best[k] != k and table[k, k] < 0.4 and table[k, best[k]] > 0.7]
+    strain, change = (_shapes(values[used]) for values in (data.pairs.strain, data.pairs.stress_change))
+    volume = np.trace(data.pairs.strain[used], axis1=1, axis2=2)
+    table = _correlations(_without(volume, strain), _without(volume, change))
+    best, signed = max((_assignment(sign * table) for sign in (1, -1)), key=lambda found: found[2])[:2]
+    wrong = [k for k in range(6) if best[k] != k and signed[k, k] < 0.4 and signed[k, best[k]] > 0.7]
     if not wrong:
         return []
-    names = ("yz", "xz", "xy")
-    own, other = max(table[k, k] for k in wrong), min(table[k, best[k]] for k in wrong)
-    message = (
-        f"stresses {', '.join(names[best[k]] for k in wrong)} go with the shears {', '.join(names[k] for k in wrong)} "
-        f"(correlation {other:.2f}, with their own {own:.2f})"
-    )
-    return [Finding("stress", "error", message, "another order in the file: ASE's is xx yy zz yz xz xy")]
+    kind = "shears" if min(wrong) > 2 else "strains"
+    own, other = max(signed[k, k] for k in wrong), min(signed[k, best[k]] for k in wrong)
+    stresses, strains = (", ".join(_NAMES[k] for k in order) for order in ([best[k] for k in wrong], wrong))
+    message = f"stresses {stresses} go with the {kind} {strains} (correlation {other:.2f}, with their own {own:.2f})"
+    return [Finding("stress", "error", message, f"another order in the file: ASE's is {' '.join(_NAMES)}")]
+
+
+def _shapes(tensors: np.ndarray) -> np.ndarray:
+    """(P, 6) components of symmetric tensors in ASE's order."""
+    rows, columns = zip(*_VOIGT, strict=True)
+    return tensors[:, rows, columns]
+
+
+def _without(volume: np.ndarray, components: np.ndarray) -> np.ndarray:
+    """What the change of volume does not explain: all normal stresses follow it, in whatever order."""
+    weights = volume @ components / max(float(volume @ volume), 1e-12)
+    rest = components - volume[:, None] * weights
+    return rest - rest.mean(axis=0)
+
+
+def _correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(6, 6); zero for components that do not vary."""
+    sizes = [np.linalg.norm(values, axis=0) for values in (a, b)]
+    sizes = [np.where(size > 1e-6 * size.max(initial=0.0), size, np.inf) for size in sizes]
+    return (a / sizes[0]).T @ (b / sizes[1])
+
+
+def _assignment(table: np.ndarray) -> tuple[tuple[int, ...], np.ndarray, float]:
+    """The order in which strains and stresses go together best, the table, and the sum of correlations."""
+    best = max(permutations(range(6)), key=lambda order: sum(table[k, order[k]] for k in range(6)))
+    return best, table, float(table[range(6), best].sum())
