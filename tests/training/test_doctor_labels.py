@@ -147,6 +147,41 @@ def test_copies(turned):
     assert ("rotated, shifted or permuted" in message) == turned
 
 
+def rounded(frame, decimals):
+    return moved(frame, np.round(frame.atoms.positions, decimals))
+
+
+def turned_with_noise(frame, size=1e-3):
+    noise = size * np.random.default_rng(2).normal(size=frame.atoms.positions.shape)
+    return replace(moved(frame, frame.atoms.positions @ ROTATION + noise), forces=frame.forces @ ROTATION)
+
+
+@pytest.mark.parametrize("frames", [MOLECULES, CRYSTALS], ids=["molecules", "crystals"])
+def test_copies_with_four_decimals(frames):
+    check, severity, message, numbers = the_finding([*frames, *(rounded(frame, 4) for frame in frames[:5])])
+    assert (check, severity, numbers) == ("duplicates", "warning", (60, 61, 62, 63, 64))
+    assert message.startswith("5 frames are copies of an earlier one →")
+
+
+def test_copies_with_noise():
+    near = [turned_with_noise(MOLECULES[4]), rounded(MOLECULES[7], 3)]
+    check, severity, message, numbers = the_finding([*MOLECULES, *near])
+    assert (check, severity, numbers) == ("duplicates", "warning", (60, 61))
+    assert message.startswith("2 frames are within 0.005 Å of an earlier one and have its energy")
+
+
+def test_steps_of_a_trajectory_are_noted():
+    """They have energies of their own."""
+    step = turned_with_noise(MOLECULES[29])
+    frames = [*MOLECULES, replace(step, energy=step.energy + 0.01)]
+    assert findings(frames) == []
+    assert duplicates(frames) == [(60,)]
+
+
+def test_small_molecules_are_near_by_chance():
+    assert duplicates(molecules(60, name="H2O")) == []
+
+
 def test_copies_with_other_labels():
     found = findings([*CRYSTALS, replace(CRYSTALS[4], energy=CRYSTALS[4].energy + 0.02)])
     assert ("duplicates", "error", (4, 60)) in [(f[0], f[1], f[3]) for f in found]

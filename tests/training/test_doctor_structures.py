@@ -73,9 +73,18 @@ def test_overlap():
 def test_neighbours_of_one_trajectory():
     rng = np.random.default_rng(3)
     test = [moved(f, f.atoms.positions + 1e-3 * rng.normal(size=(9, 3))) for f in MOLECULES[:20]]
-    check, severity, message, _ = the_finding(MOLECULES, test)
-    assert (check, severity) == ("overlap", "warning")
+    check, severity, message, numbers = the_finding(MOLECULES, test)
+    assert (check, severity, numbers) == ("overlap", "warning", tuple(range(20)))
     assert message.startswith("100 % of the test frames are nearly training frames")
+
+
+def test_a_single_near_copy_in_the_test_part():
+    rng = np.random.default_rng(3)
+    test = molecules(40, seed=5)
+    test[7] = moved(MOLECULES[8], MOLECULES[8].atoms.positions + 2e-3 * rng.normal(size=(9, 3)))
+    check, severity, message, numbers = the_finding(MOLECULES, test)
+    assert (check, severity, numbers) == ("overlap", "warning", (7,))
+    assert message.startswith("1 test frame is within 0.005 Å of training frames")
 
 
 def test_independent_parts_are_only_described():

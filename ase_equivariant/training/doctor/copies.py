@@ -10,13 +10,12 @@ import numpy as np
 from ase_equivariant.training.doctor.dataset import Dataset, composition_of
 from ase_equivariant.training.doctor.finding import Finding, Severity, count
 from ase_equivariant.training.doctor.geometry import REACH, all_distances
-from ase_equivariant.training.doctor.likeness import SAME, nearest, same_pairs
+from ase_equivariant.training.doctor.likeness import NEAR, NEARLY, SAME, near_limit, nearest, same_pairs, usual_distance
 from ase_equivariant.training.frames import Frame
 
 _SAME_ENERGY = 1e-3  # eV/atom
-_SAME_FORCE = 0.05  # eV/Å
-# A test frame is near if a training frame is this part of the usual distance of two frames away.
-_NEAR, _NEAR_SHARE = 0.1, 0.05
+_SAME_FORCE = 0.1  # eV/Å; rounding to ``SAME`` moves the force along a stiff bond by 0.05
+_NEAR_SHARE = 0.05
 _REMEMBERED = 512  # frames whose distances are kept at a time
 
 
@@ -25,7 +24,7 @@ def check_duplicates(data: Dataset) -> list[Finding]:
     same: set[int] = set()
     differ: set[int] = set()
     exact = 0
-    distances = _distances_of(data)
+    distances = distances_of(data)
     for group in data.group(composition_of):
         if len(group) < 2 or len(data.frames[group[0]].atoms) < 2:
             continue
@@ -34,7 +33,7 @@ def check_duplicates(data: Dataset) -> list[Finding]:
             if group[i] in same and group[j] in same:  # both are known for copies of an earlier one
                 exact += _is_unmoved(a, b)
                 continue
-            if not (_agree(distances(group[i]), distances(group[j])) and _is_copy(a, b)):
+            if not (agree(distances(group[i]), distances(group[j])) and _is_copy(a, b)):
                 continue
             same.add(group[j])
             exact += _is_unmoved(a, b)
@@ -57,9 +56,11 @@ def check_duplicates(data: Dataset) -> list[Finding]:
 def check_overlap(train: Dataset, test: Dataset) -> list[Finding]:
     """Test structures that are in the training part, or nearly."""
     copies: set[int] = set()
+    nearly: set[int] = set()
     ratios: list[np.ndarray] = []
     distances: list[np.ndarray] = []
-    of_test, of_train = _distances_of(test), _distances_of(train)
+    places: list[int] = []
+    of_test, of_train = distances_of(test), distances_of(train)
     known = {key: group for group in train.group(composition_of) for key in [composition_of(train.frames[group[0]])]}
     for group in test.group(composition_of):
         own = known.get(composition_of(test.frames[group[0]]))
@@ -68,20 +69,26 @@ def check_overlap(train: Dataset, test: Dataset) -> list[Finding]:
         a, b = test.fingerprints(group), train.fingerprints(own)
         found: set[int] = set()
         for i, j in ((group[i], own[j]) for i, j in same_pairs(a, b)):
-            if i not in found and _agree(of_test(i), of_train(j)) and _is_copy(test.frames[i], train.frames[j]):
+            if i not in found and agree(of_test(i), of_train(j)) and _is_copy(test.frames[i], train.frames[j]):
                 found.add(i)
         copies |= found
         others = [row for row, k in enumerate(group) if k not in found]
         if not others:
             continue
-        closest = nearest(a[others], b)[1]
-        distances.append(closest)
+        neighbors, closest = nearest(a[others], b)
         if len(own) > 1:
-            usual = float(np.sqrt(2 * b.var(axis=0).mean()))  # rms distance of two random training frames
+            usual = usual_distance(b)
+            distances.append(closest)
             ratios.append(closest / usual if usual > 0 else np.full(len(others), np.inf))
+            places += [group[row] for row in others]
+            limit = near_limit(usual, len(others) * len(own), len(test.frames[group[0]].atoms))
+            for row in np.flatnonzero(closest < limit):
+                i, j = group[others[row]], own[neighbors[row]]
+                if not test.geometry[i].ideal and agree(of_test(i), of_train(j), 4 * NEARLY):
+                    nearly.add(i)
     findings = _shared(test, copies)
     if ratios:
-        findings.append(_nearness(np.concatenate(ratios), np.concatenate(distances)))
+        findings.append(_nearness(test, np.array(places), np.concatenate(ratios), np.concatenate(distances), nearly))
     elif not copies:
         findings.append(Finding("overlap", "note", "no composition is in both parts", part="test"))
     return findings
@@ -102,31 +109,39 @@ def _shared(test: Dataset, copies: set[int]) -> list[Finding]:
     return findings
 
 
-def _nearness(ratios: np.ndarray, distances: np.ndarray) -> Finding:
+def _nearness(
+    test: Dataset, places: np.ndarray, ratios: np.ndarray, distances: np.ndarray, nearly: set[int]
+) -> Finding:
+    """What the distances are; a warning if many test frames are near, or if some (``nearly``) are copies with noise."""
     low, middle, high = np.quantile(distances, (0.05, 0.5, 0.95))
     says = (
         f"nearest training frame: 5 %, 50 % and 95 % of the test frames are within {low:.2g}, {middle:.2g} and "
         f"{high:.2g} Å (sorted distances, root mean square), {np.median(ratios):.2f} of the usual distance"
     )
-    share = float((ratios < _NEAR).mean())
-    if share < _NEAR_SHARE:
-        return Finding("overlap", "note", says, part="test")
+    share = float((ratios < NEAR).mean())
     cure = "neighbours of one trajectory in both parts? split by trajectory or by blocks of time"
-    return Finding("overlap", "warning", f"{100 * share:.0f} % of the test frames are nearly training frames; {says}",
-                   cure, part="test")  # fmt: skip
+    if share >= _NEAR_SHARE:
+        message = f"{100 * share:.0f} % of the test frames are nearly training frames; {says}"
+        return Finding("overlap", "warning", message, cure, test.numbers_of(places[ratios < NEAR]), "test")
+    if nearly:
+        several = count(len(nearly), "test frame is", "test frames are")
+        message = f"{several} within {NEARLY} Å of training frames; {says}"
+        cure = f"copies with noise, or {cure}"
+        return Finding("overlap", "warning", message, cure, test.numbers_of(sorted(nearly)), "test")
+    return Finding("overlap", "note", says, part="test")
 
 
-def _distances_of(data: Dataset) -> Callable[[int], np.ndarray]:
+def distances_of(data: Dataset) -> Callable[[int], np.ndarray]:
     """All distances of a frame by its place; a structure that comes many times is looked at once."""
     return lru_cache(_REMEMBERED)(lambda place: all_distances(data.frames[place].atoms))
 
 
-def _agree(a: np.ndarray, b: np.ndarray) -> bool:
+def agree(a: np.ndarray, b: np.ndarray, tolerance: float = 2 * SAME) -> bool:
     """Whether all distances agree, not only the eight of fingerprints, which are one for fcc and hcp crystals."""
     common = min(a.shape[-1], b.shape[-1])
     # A distance at the edge may be in one list only; what is missing in the other is beyond.
     rest = (REACH - array[..., common:].min(initial=REACH) for array in (a, b))
-    return max(np.abs(a[..., :common] - b[..., :common]).max(initial=0.0), *rest) < 2 * SAME
+    return max(np.abs(a[..., :common] - b[..., :common]).max(initial=0.0), *rest) < tolerance
 
 
 def _is_copy(a: Frame, b: Frame) -> bool:

@@ -15,6 +15,7 @@ from ase_equivariant.training.doctor.energies import check_energies
 from ase_equivariant.training.doctor.finding import SEVERITIES, Finding
 from ase_equivariant.training.doctor.forces import check_forces
 from ase_equivariant.training.doctor.labels import check_labels
+from ase_equivariant.training.doctor.near_copies import check_near_duplicates
 from ase_equivariant.training.doctor.outliers import check_outliers
 from ase_equivariant.training.doctor.source import check_files
 from ase_equivariant.training.doctor.stress import check_stress
@@ -33,6 +34,7 @@ CHECKS: tuple[Callable[[Dataset], list[Finding]], ...] = (
     check_forces,
     check_stress,
     check_duplicates,
+    check_near_duplicates,
     check_outliers,
     check_structures,
     check_elements,

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 _BLOCK = 512
-# Two structures whose sorted distances differ by less (Å) are one: files keep five decimals or more.
-SAME = 1e-4
+# Two structures whose sorted distances differ by less (Å) are one: files keep four decimals or more.
+SAME = 5e-4
+# A frame is near another if it is this part of the usual distance of two frames away; nearer than this (Å), too, and
+# with so small a probability by chance, it is the other with noise, or the next of a trajectory.
+NEAR, NEARLY, _BY_CHANCE = 0.1, 0.005, 1e-3
 
 
 def squared_distances(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -41,6 +44,20 @@ def nearest(a: np.ndarray, b: np.ndarray | None = None) -> tuple[np.ndarray, np.
         best = squared.argmin(axis=1)
         indices[first + rows], distances[first + rows] = best, np.sqrt(squared[rows, best])
     return indices, distances
+
+
+def usual_distance(a: np.ndarray) -> float:
+    """Root mean square distance of two random rows, Å."""
+    return float(np.sqrt(2 * a.var(axis=0).mean()))
+
+
+def near_limit(usual: float, pairs: int, num_atoms: int) -> float:
+    """Distance (Å) below which a frame is nearly another: among so many pairs none is by chance.
+
+    Of independent frames with D degrees of freedom a part of ``ratio ** D`` is nearer than ``ratio`` times the usual
+    distance: much for water and a thousand frames, nothing for ten atoms.
+    """
+    return min(NEARLY, usual * min(NEAR, (_BY_CHANCE / pairs) ** (1 / max(3 * num_atoms - 6, 1))))
 
 
 def same_pairs(a: np.ndarray, b: np.ndarray | None = None) -> list[tuple[int, int]]:
