@@ -29,7 +29,7 @@ from ase_equivariant.io.model_file import ModelCard
 from ase_equivariant.io.open_model import open_model
 from ase_equivariant.potential.content_hash import content_hash
 from ase_equivariant.potential.fast_path import FastPath
-from ase_equivariant.potential.potential import Potential, Prediction
+from ase_equivariant.potential.potential import PeriodicChargesError, Potential, Prediction
 from ase_equivariant.potential.response import hessian, polarizability_derivatives
 from ase_equivariant.potential.verification import Verification
 from ase_equivariant.precision import parse_dtype
@@ -284,7 +284,7 @@ class EquivariantCalculator(Calculator):
         Raises
         ------
         PropertyNotImplementedError
-            If the dipole of a periodic structure is asked for.
+            If the dipole of a periodic structure is asked for, or its derivatives if there are point charges in it.
         """
         super().calculate(atoms, properties, system_changes)
         self.results, self.prediction = {}, None  # if this fails, nothing old is left to be taken for the new atoms
@@ -296,7 +296,10 @@ class EquivariantCalculator(Calculator):
                 "ask for born_effective_charges, its derivatives, or switch pbc off"
             )
         graph = self.graph(structure, self.neighbors)
-        prediction = self.predict([graph], stress=_has_volume(structure), properties=properties)
+        try:
+            prediction = self.predict([graph], stress=_has_volume(structure), properties=properties)
+        except PeriodicChargesError as error:  # who asks for all that is implemented catches ASE's error
+            raise PropertyNotImplementedError(str(error)) from None
         self.prediction = prediction
         results = _to_results(prediction, structure)
         results.update(_readout_results(prediction, self.potential))

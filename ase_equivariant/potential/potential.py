@@ -100,6 +100,10 @@ class PotentialConfig(Config):
         return self
 
 
+class PeriodicChargesError(ValueError):
+    """Derivatives of a dipole with point charges are asked for in a periodic structure, where they are not defined."""
+
+
 class UnknownElementError(ValueError):
     """A structure holds an element that the model was not trained on."""
 
@@ -201,6 +205,8 @@ class Potential(nn.Module):
         ------
         ValueError
             If derivatives of a dipole are asked for that there is not.
+        PeriodicChargesError
+            If they are, of a periodic structure, and the dipole is one of point charges, too.
         UnknownElementError
             Names the elements the model does not know and those it does.
         """
@@ -259,7 +265,7 @@ class Potential(nn.Module):
             raise ValueError("Born effective charges are derivatives of a dipole, which this model does not predict")
         read = cast(DipoleReadout, self.readouts["dipole"])
         if read.config.charges and bool(graph.is_periodic.any()):
-            raise ValueError(
+            raise PeriodicChargesError(
                 "Born effective charges of a periodic structure need a dipole without point charges, whose share "
                 "depends on the choice of the cell: train a read-out with charges = false"
             )

@@ -304,6 +304,22 @@ def test_calculator(fast):
         plain.get_dipole_moment()
 
 
+@pytest.mark.parametrize("fast", [None, False])
+def test_whoever_asks_for_all_that_is_implemented_catches_one_error(fast):
+    """Of a crystal and a model with point charges: neither a dipole nor its derivatives."""
+    atoms, refused = water(1), {}
+    atoms.set_cell([8.0, 8.0, 8.0])
+    atoms.pbc = True
+    atoms.calc = EquivariantCalculator(make_potential(readouts=[{"kind": "dipole", "charges": True}]), fast=fast)
+    for name in atoms.calc.implemented_properties:
+        try:
+            atoms.calc.get_property(name, atoms)
+        except PropertyNotImplementedError as error:
+            refused[name] = str(error)
+    assert set(refused) == {"dipole", "born_effective_charges"}
+    assert "train a read-out with charges = false" in refused["born_effective_charges"]
+
+
 def test_loss_names_what_the_model_predicts(labelled, tmp_path):
     with pytest.raises(ConfigError, match="'quadrupole'"):
         config(labelled, tmp_path, loss={"readouts": {"quadrupole": {"weight": 1.0}}})
