@@ -70,6 +70,44 @@ def test_a_module_in_its_own_precision():
             assert_equivariant(torch.nn.Linear(3, 3, bias=False, dtype=dtype), "1o", "1o")
 
 
+@pytest.mark.parametrize("factor", [2.0, 1e6])
+def test_results_below_float64_are_compared_as_such(factor):
+    """Whatever precision the function was given, and what vanishes by symmetry included."""
+
+    def cross(x):
+        x = x.float()
+        return torch.cat([factor * x[:, ::2], torch.linalg.cross(x[:, ::2], 0.7 * x[:, ::2])], dim=1)
+
+    assert 0 < assert_equivariant(lambda x: factor * x.float(), "1o", "1o") < 1e-4
+    assert assert_equivariant(lambda x: factor * x.numpy().astype("f4"), "1o", "1o") < 1e-4
+    assert assert_equivariant(cross, "2x1o", "1o+1e") < 1e-4
+    with pytest.raises(AssertionError, match="allowed is 1e-04"):
+        assert_equivariant(lambda x: x.float() + 1e-2 * x.float().square(), "1o", "1o")
+    with pytest.raises(AssertionError, match="allowed is 1e-10"):
+        assert_equivariant(lambda x: x.float(), "1o", "1o", tolerance=1e-10)
+
+
+def test_precisions_by_name():
+    def same(x):
+        assert x.dtype == torch.float32
+        return x
+
+    assert assert_equivariant(same, "1o", "1o", dtype="float32") < 1e-4
+
+
+def test_features_are_where_a_module_is():
+    class Elsewhere(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("table", torch.zeros(3, device="meta"))  # a device that every machine has
+
+        def forward(self, x, r):
+            assert x.device == r.device == self.table.device
+            return torch.zeros(len(x), 3)
+
+    assert assert_equivariant(Elsewhere(), "1o", "1o", positions=POSITIONS) == 0
+
+
 def test_wrong_size_is_found():
     with pytest.raises(AssertionError, match="the result has 3 components, 2x1o has 6"):
         assert_equivariant(lambda x: x, "1o", "2x1o")
@@ -123,6 +161,15 @@ def test_numpy_and_positions_only():
         ({"irreps_in": ""}, "irreps_in = '' has no components"),
         ({"irreps_out": ""}, "irreps_out = '' has no components"),
         ({"dtype": torch.complex64}, "dtype should be real floating point"),
+        ({"dtype": np.float32}, "dtype should be real floating point, such as torch.float32, it is <class"),
+        ({"dtype": "single"}, "dtype 'single' is not supported: choose 'float32' or 'float64'"),
+        ({"num_rows": 2.5}, "num_rows should be a whole number, it is 2.5"),
+        ({"num_rotations": "3"}, "num_rotations should be a whole number, it is '3'"),
+        ({"seed": None}, "seed should be a whole number, it is None"),
+        ({"tolerance": "x"}, "tolerance should be a number, it is 'x'"),
+        ({"irreps_in": 3}, "irreps_in should be irreps, such as '8x0e.4x1o', it is 3"),
+        ({"irreps_out": None}, "irreps_out should be irreps, such as '8x0e.4x1o', it is None"),
+        ({"fn": torch.ones(3)}, "fn should be a function or a module, it is tensor"),
     ],
 )
 def test_settings_that_compare_nothing_are_refused(options, message):
