@@ -175,6 +175,61 @@ class Labels(LennardJones):
         atoms.info["energy"] = self.results["energy"]
 
 
+def completes(change):
+    """Does something to the user's atoms before it computes a copy of them as they were."""
+
+    class Completes(LennardJones):
+        def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+            super().calculate(atoms.copy(), properties, system_changes)
+            change(atoms)
+
+    return Completes
+
+
+class Sorts(LennardJones):
+    """Answers in the order of a code that sorts atoms by element."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        super().calculate(atoms[np.argsort(atoms.numbers, kind="stable")], properties, system_changes)
+        self.atoms = atoms.copy()
+
+
+def by_question(spoils):
+    """Forces are zero if ``spoils`` says so of the properties that a calculation is for."""
+
+    class ByQuestion(LennardJones):
+        def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+            super().calculate(atoms, properties, system_changes)
+            if spoils(properties):
+                self.results["forces"][:] = 0.0
+
+    return ByQuestion
+
+
+def unwrapped(component):
+    """Takes crystals only, and is wrong about atoms on one side of the cell."""
+
+    class Unwrapped(LennardJones):
+        def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+            if atoms.pbc.any() and not atoms.pbc.all():
+                raise NotImplementedError("slabs")
+            super().calculate(atoms, properties, system_changes)
+            if atoms.pbc.all() and component(atoms.get_scaled_positions(wrap=False)):
+                self.results["energy"] += 5.0
+
+    return Unwrapped
+
+
+class MomentOfAtoms(LennardJones):
+    """Gives moments of atoms for that of the whole."""
+
+    implemented_properties = [*LennardJones.implemented_properties, "magmom"]  # noqa: RUF012
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        self.results["magmom"] = np.zeros(len(self.atoms))
+
+
 class OneImage(LennardJones):
     """Refuses a second Atoms object, unless it was reset by hand."""
 
@@ -248,10 +303,12 @@ FAULTS = {
     "stress is a matrix": (spoilt(lambda r: r.update(stresses=np.zeros((4, 3, 3)))), "arrays"),
     "energies of another zero": (spoilt(lambda r: r.update(energies=r["energies"] + 1.0)), "atomic_energies"),
     "stresses of nothing": (spoilt(lambda r: r.update(stresses=np.full((4, 6), 42.0))), "atomic_stresses"),
+    "one moment for each atom": (MomentOfAtoms, "arrays"),
     "forces are gradients": (spoilt(lambda r: r.update(forces=-r["forces"])), "forces"),
     "forces in kcal/mol/Å": (spoilt(lambda r: r.update(forces=23.0605 * r["forces"])), "forces"),
     "all forces but two zero": (all_forces_zero_but(2), "forces"),
     "the smallest force zero": (all_forces_zero_but(3), "forces"),
+    "forces of sorted atoms": (Sorts, "forces"),
     "stress of the wrong sign": (stress_times(-1.0), "stress_sign"),
     "stress in the wrong order": (spoilt(reordered), "stress_order"),
     "stress in GPa": (stress_times(160.2177), "stress_unit"),
@@ -262,6 +319,8 @@ FAULTS = {
     "a lagging threshold": (Lagging, "many_small_moves"),
     "tiny moves unnoticed": (coarse("positions"), "many_small_moves"),
     "tiny strains unnoticed": (coarse("cell"), "cell_change"),
+    "forces with forces only": (by_question(lambda names: "forces" not in names), "order_of_questions"),
+    "no forces with stress": (by_question(lambda names: "stress" in names), "order_of_questions"),
     "not picklable": (NoPickle, "pickle"),
     "not to be copied": (NoDeepcopy, "deepcopy"),
     "copies that are none": (OneOnly, "deepcopy"),
@@ -272,10 +331,18 @@ FAULTS = {
     "atoms stopped": (sets(lambda atoms: "momenta" in atoms.arrays and atoms.arrays["momenta"].fill(0.0)),
                       "atoms_untouched"),
     "the cell displaced": (sets(lambda atoms: atoms.set_celldisp([1.0, 0, 0])), "atoms_untouched"),
+    "atoms sorted": (completes(lambda atoms: atoms.numbers.sort()), "atoms_untouched"),
+    "atoms made periodic": (completes(lambda atoms: atoms.set_pbc(True)), "atoms_untouched"),
+    "molecules boxed": (completes(lambda atoms: None if atoms.pbc.any() else atoms.center(vacuum=5.0)),
+                        "atoms_untouched"),
+    "a cell added": (completes(lambda atoms: None if atoms.cell.rank else atoms.set_cell([30.0, 30.0, 30.0])),
+                     "atoms_untouched"),
     "atoms wrapped": (Wraps, "atoms_untouched"),
     "atoms labelled": (Labels, "atoms_untouched"),
     "one Atoms object only": (OneImage, "shared_by_neb"),
     "results that trajectories miss": (AlwaysRecomputes, "trajectory"),
     "periodic everywhere": (AllPeriodic, "mixed_pbc"),
+    "wrong beyond the cell": (unwrapped(lambda x: x.max() > 1.1), "atoms_outside_the_cell"),
+    "wrong before the cell": (unwrapped(lambda x: x.min() < -0.1), "atoms_outside_the_cell"),
     "no atom alone": (NeedsNeighbours, "isolated_atom"),
 }  # fmt: skip

@@ -9,11 +9,13 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import CalculatorSetupError, InputError
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.calculators.tip3p import TIP3P
 from faulty import FAULTS
 
 from ase_equivariant import EquivariantCalculator
 from ase_equivariant.testing import TEST_SYSTEMS, assert_ase_calculator
 from ase_equivariant.testing.conformance import CHECKS, Subject, run_check
+from ase_equivariant.testing.conformance import subject as subject_module
 
 
 def states(calculator, structure=None):
@@ -75,6 +77,13 @@ def test_a_fault_is_found_by_its_check_only(fault):
         ("atoms labelled", "changed: info"),
         ("atoms wrapped", "changed: positions"),
         ("atoms stopped", "changed: momenta"),
+        ("atoms made periodic", "changed: pbc (with pbc T T F), pbc (with no cell)"),
+        ("molecules boxed", "changed: positions (with no cell), cell (with no cell)"),
+        ("a cell added", "changed: cell (with no cell)"),
+        ("one moment for each atom", "magmom should be a float, it is numpy.ndarray of shape (4,)"),
+        ("forces with forces only", "asked for energy, then forces, then stress"),
+        ("no forces with stress", "asked for stress, then energy, then forces"),
+        ("wrong before the cell", "moves by -1 times cell vector"),
         ("the cell displaced", "changed: celldisp"),
         ("energies lent", "energies changed by their user"),
         ("copies that are none", "it is the calculator itself"),
@@ -200,6 +209,37 @@ def test_a_structure_refused_from_the_start_is_not_offered(error):
     assert told.pop("isolated_atom").endswith("needs a crystal")
     assert told == dict.fromkeys(("pbc_change", "mixed_pbc"), "refused with changed pbc: needs a crystal")
     assert set(failed(outcomes)) == {"pickle"}  # a class of a function
+
+
+def test_one_calculator_for_all_checks_is_copied():
+    """It would be compared with itself; results that it holds already would be every copy's."""
+
+    class Stale(LennardJones):
+        def check_state(self, atoms, tol=1e-15):
+            return [] if self.results else super().check_state(atoms, tol)
+
+    stale, expected = Stale(), run_check("positions_change", Subject(Stale))
+    assert "after positions were changed in place" in expected.message
+    for _ in range(2):
+        assert run_check("positions_change", Subject(lambda: stale)) == expected
+        assert run_check("positions_change", Subject(stale)) == expected
+        stale.get_property("energy", Subject(LennardJones).plain())
+
+
+def test_atoms_of_an_element_are_apart_in_what_is_tried():
+    *candidates, water = subject_module._candidates()
+    for candidate in candidates:
+        numbers = candidate.numbers
+        if len(set(numbers)) > 1:
+            assert (np.diff(numbers) != 0).sum() >= len(set(numbers)), candidate.symbols
+    assert str(water.symbols) == str(Subject(TIP3P).plain().symbols) == "OH2"  # which takes no other order
+
+
+@pytest.mark.parametrize("refuses", [lambda atoms: not atoms.pbc.all(), lambda atoms: not atoms.cell.rank])
+def test_atoms_that_a_calculator_refuses_are_not_asked_for(refuses):
+    """atoms_untouched goes on without them; other checks speak of it."""
+    for error in (CalculatorSetupError, ValueError):
+        assert run_check("atoms_untouched", Subject(refusing(error, refuses))).state == "passed"
 
 
 def test_other_refusals_are_failures():

@@ -41,13 +41,13 @@ def folder(tmp_path):
 def test_a_calculator_of_ase(folder):
     done = run(folder, "--ase-calculator", "ase.calculators.lj:LennardJones", "--ase-structure", "copper.xyz")
     assert done.returncode == 0, done.stdout
-    assert "29 passed" in done.stdout
+    assert "31 passed" in done.stdout
 
 
 def test_own_calculator_and_own_tests(folder):
     done = run(folder, "--ase-calculator", "test_mine:Wrong", "test_mine.py")
     assert done.returncode == 1
-    assert "1 failed, 22 passed, 7 skipped" in done.stdout  # the user's own among the passed
+    assert "1 failed, 24 passed, 7 skipped" in done.stdout  # the user's own among the passed
     assert "todict() should give a dict that ASE can write as JSON, it raised TypeError" in done.stdout
     assert "not offered: no stress" in done.stdout
     assert "Traceback" not in done.stdout

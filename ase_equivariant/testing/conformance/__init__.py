@@ -60,8 +60,9 @@ def assert_ase_calculator(calculator: Any, structure: Atoms | None = None) -> li
     """Check that a calculator does what ASE and its users expect of one.
 
     Properties, types and shapes; forces and stress against differences of energies, with ASE's signs, units and Voigt
-    order; free energy; whether every change is noticed; pickle, deepcopy, todict; sharing by the images of a NEB;
-    trajectories; mixed periodicity; single atoms; that the user's Atoms are left as they were.
+    order; free energy; whether every change is noticed; that the order of questions decides nothing; pickle, deepcopy,
+    todict; sharing by the images of a NEB; trajectories; atoms outside the cell; mixed periodicity; single atoms; that
+    the user's Atoms are left as they were.
     The unit of the energy itself cannot be known. Accuracy is asked for as far as the energy's own rounding and
     cutoff let see it: forces and stress may be off by 0.2 percent of the largest component, and by up to two where
     differences of the energy leave that in doubt; see :func:`ase_equivariant.testing.assert_derivatives` for more.
@@ -69,7 +70,7 @@ def assert_ase_calculator(calculator: Any, structure: Atoms | None = None) -> li
     Parameters
     ----------
     calculator : calculator or callable
-        Any ASE calculator, or a function without arguments that makes new ones.
+        Any ASE calculator, which is copied, or a function without arguments that makes new ones.
     structure : Atoms, optional
         Something that it can compute, best a small crystal of two elements. Default the first of Cu3Al, silicon,
         ethanol and water that it computes.

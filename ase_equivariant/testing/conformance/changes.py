@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import permutations
 
 import numpy as np
 from ase import Atoms
@@ -107,6 +108,27 @@ def check_many_small_moves(subject: Subject) -> None:
                 f"after {step} steps of up to {_SMALL_MOVE} Å the calculator should answer as a new one: "
                 f"{'; '.join(wrong)}; a neighbour list or a threshold lags behind, MD drifts"
             )
+
+
+def check_order_of_questions(subject: Subject) -> None:
+    """Energy, forces and stress are the same whatever was asked before."""
+    atoms = subject.plain()
+    names = subject.names(atoms)
+    if len(names) < 2:
+        raise NotOffered("neither forces nor stress")
+    answers = {order: _ask_in_order(subject, atoms, order) for order in permutations(names)}
+    alone = {order[0]: found[order[0]] for order, found in answers.items()}
+    for order, found in answers.items():
+        if wrong := list(differences(found, alone)):
+            raise ConformanceError(
+                f"asked for {', then '.join(order)} the calculator should answer as if asked for one only: "
+                f"{'; '.join(wrong)}; a log, a filter or a file that asks for more changes a run"
+            )
+
+
+def _ask_in_order(subject: Subject, atoms: Atoms, names: tuple[str, ...]) -> Values:
+    calculator, asked = subject.make(), atoms.copy()
+    return {name: np.array(calculator.get_property(name, asked), dtype=float).squeeze() for name in names}
 
 
 def _compare(subject: Subject, atoms: Atoms, change: Callable[[Atoms], None], what: str, stale: str) -> None:

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.constraints import FixAtoms
 from ase.io import Trajectory
@@ -67,17 +68,39 @@ def check_results_are_copies(subject: Subject) -> None:
 
 
 def check_atoms_untouched(subject: Subject) -> None:
-    """The user's Atoms are the same afterwards: arrays, momenta among them, cell, pbc, info, constraints."""
-    atoms = subject.atoms()
-    atoms.positions += 1.5 * atoms.cell.array.sum(axis=0)  # outside the cell
-    atoms.set_momenta(np.random.default_rng(5).normal(size=(len(atoms), 3)))
-    atoms.set_celldisp([0.1, 0.2, 0.3])
-    atoms.info["note"] = {"kept": 1}
-    atoms.set_tags(range(len(atoms)))
-    atoms.set_constraint(FixAtoms([0]))
-    before = atoms.copy()
-    info, calculator = deepcopy(atoms.info), atoms.calc
-    subject.values(atoms)
+    """The user's Atoms are the same afterwards: arrays, momenta among them, cell, pbc, info, constraints.
+
+    A slab and a molecule without a cell, too, which a calculator for crystals may be tempted to complete.
+    """
+    plain, slab, free = subject.plain(), subject.boxed(), subject.plain()
+    slab.pbc = (True, True, False)
+    free.pbc = False
+    free.cell[:] = 0.0
+    changed: list[str] = []
+    for atoms, where in ((plain, ""), (slab, " (with pbc T T F)"), (free, " (with no cell)")):
+        atoms.positions += 1.5 * atoms.cell.array.sum(axis=0)  # outside the cell
+        atoms.set_momenta(np.random.default_rng(5).normal(size=(len(atoms), 3)))
+        atoms.set_celldisp([0.1, 0.2, 0.3])
+        atoms.info["note"] = {"kept": 1}
+        atoms.set_tags(range(len(atoms)))
+        atoms.set_constraint(FixAtoms([0]))
+        before = atoms.copy()
+        before.info = deepcopy(atoms.info)
+        before.calc = atoms.calc = subject.make()
+        try:
+            subject.values(atoms)
+        except Exception:  # a refusal, perhaps of what it changed itself, or what other checks speak of
+            if atoms is plain:
+                raise
+        changed += [name + where for name in _changes(before, atoms) if name not in changed]
+    if changed:
+        raise ConformanceError(
+            f"a calculation should leave the user's Atoms as they were, changed: {', '.join(changed)}; trajectories "
+            "jump and integrators lose their positions"
+        )
+
+
+def _changes(before: Atoms, atoms: Atoms) -> list[str]:
     changed = [f"arrays[{name!r}] is gone" for name in before.arrays if name not in atoms.arrays]
     changed += [f"arrays[{name!r}] is new" for name in atoms.arrays if name not in before.arrays]
     common = (name for name in before.arrays if name in atoms.arrays)
@@ -85,17 +108,13 @@ def check_atoms_untouched(subject: Subject) -> None:
     changed += [name for name in ("cell", "pbc") if not np.array_equal(getattr(before, name), getattr(atoms, name))]
     if not np.array_equal(before.get_celldisp(), atoms.get_celldisp()):
         changed.append("celldisp")
-    if atoms.info != info:
+    if atoms.info != before.info:
         changed.append("info")
     if [c.todict() for c in atoms.constraints] != [c.todict() for c in before.constraints]:
         changed.append("constraints")
-    if atoms.calc is not calculator:
+    if atoms.calc is not before.calc:
         changed.append("calc")
-    if changed:
-        raise ConformanceError(
-            f"a calculation should leave the user's Atoms as they were, changed: {', '.join(changed)}; trajectories "
-            "jump and integrators lose their positions"
-        )
+    return changed
 
 
 def check_shared_by_neb(subject: Subject) -> None:

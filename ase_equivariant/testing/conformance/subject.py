@@ -37,7 +37,8 @@ class Subject:
     Parameters
     ----------
     calculator : calculator or callable
-        An ASE calculator, which is copied, or a function without arguments that makes new ones.
+        An ASE calculator, which is copied, or a function without arguments that makes new ones. (If it gives one and
+        the same, that is copied.)
     structure : Atoms, optional
         Something that it can compute; strained and rattled here, so that nothing vanishes by symmetry. Default the
         first of Cu3Al, silicon, ethanol and water that it computes.
@@ -111,11 +112,14 @@ class Subject:
             self._reusable = self.make()
         return np.asarray(self._reusable.get_property(name, atoms.copy()), dtype=float)
 
-    def values(self, atoms: Atoms) -> Values:
-        """Energy, forces and, if offered and there is a volume, stress, of the calculator that the atoms have."""
+    def names(self, atoms: Atoms) -> list[str]:
+        """Energy, forces and stress: what is offered of them and, the stress, has a volume."""
         names = ["energy", *(["forces"] if "forces" in self.offered else [])]
-        if "stress" in self.offered and has_volume(atoms) and atoms.pbc.all():
-            names.append("stress")
+        return [*names, "stress"] if "stress" in self.offered and has_volume(atoms) and atoms.pbc.all() else names
+
+    def values(self, atoms: Atoms) -> Values:
+        """All of :meth:`names`, of the calculator that the atoms have."""
+        names = self.names(atoms)
         return {name: np.asarray(atoms.calc.get_property(name, atoms), dtype=float).squeeze() for name in names}
 
     def fresh(self, atoms: Atoms) -> Values:
@@ -179,13 +183,17 @@ def differences(found: Values, expected: Values) -> Iterator[str]:
 def _maker(calculator: Any) -> Callable[[], Any]:
     if isinstance(calculator, type) or (callable(calculator) and not hasattr(calculator, "get_property")):
         _refuse_arguments(calculator)
-        return calculator
+        if (made := calculator()) is not calculator():
+            return calculator
+        calculator = made  # to compare it with itself would show nothing
     try:
         untouched = deepcopy(calculator)
     except Exception as error:
         raise ValueError(
             f"{type(calculator).__name__} cannot be copied ({error}): give a function that makes one"
         ) from error
+    if hasattr(untouched, "reset"):
+        untouched.reset()  # one that holds results is not new: what copies of it miss, each of them would
     return lambda: deepcopy(untouched)
 
 
@@ -204,10 +212,11 @@ def _refuse_arguments(make: Callable[..., Any]) -> None:
 
 
 def _candidates() -> list[Atoms]:
-    """Almost every calculator knows one of them."""
+    """Almost every calculator knows one of them. Elements are not in any order, so that a calculator's own shows."""
     copper = bulk("Cu", cubic=True, a=3.65)
-    copper.symbols[0] = "Al"
-    return [copper, bulk("Si", cubic=True), molecule("CH3CH2OH"), molecule("H2O")]
+    copper.symbols[1] = "Al"
+    ethanol, water = molecule("CH3CH2OH")[[3, 0, 4, 2, 5, 1, 6, 7, 8]], molecule("H2O")[[1, 0, 2]]
+    return [copper, bulk("Si", cubic=True), ethanol, water, molecule("H2O")]  # water models count on OHH
 
 
 def _distorted(atoms: Atoms) -> Atoms:

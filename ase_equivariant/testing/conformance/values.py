@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError, all_properties
@@ -80,8 +82,11 @@ def check_free_energy(subject: Subject) -> None:
 
 
 def check_arrays(subject: Subject) -> None:
-    """Arrays are float numpy arrays of ASE's shapes, without NaN."""
+    """Arrays are float numpy arrays of ASE's shapes, without NaN, and the magnetic moment of the whole is none."""
     atoms = subject.atoms()
+    if "magmom" in subject.offered:
+        with suppress(PropertyNotImplementedError):
+            _require_number("magmom", atoms.calc.get_property("magmom", atoms))
     n, offered = len(atoms), offered_arrays(subject, atoms)
     for name in offered:
         try:
