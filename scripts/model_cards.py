@@ -52,9 +52,8 @@ def card(name: str, path: Path) -> str:
 def main() -> None:
     output = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent / "models")
     for path in sorted(set(shipped_models().values())):  # once, though some have a short name, too
-        name = path.stem
-        (output / f"{name}.md").write_text(card(name, path), encoding="utf-8")
-        print(f"wrote {output / name}.md")
+        (output / f"{path.stem}.md").write_text(card(path.stem, path), encoding="utf-8")
+        print(f"wrote {output / path.stem}.md")
 
 
 if __name__ == "__main__":

@@ -124,8 +124,8 @@ def test_a_killed_process_ends_all_and_a_restart_file_is_left(started, tmp_path,
         os.kill(int((tmp_path / "process-1").read_text()), signal.SIGKILL)
         output = "".join(process.communicate(timeout=60))
     assert process.returncode != 0
-    assert "BAD TERMINATION" in output
-    assert "signal 9" in output.lower()
+    # Who sees it first says it: mpirun, or the other process in its next exchange.
+    assert ("BAD TERMINATION" in output and "signal 9" in output.lower()) or "MPI_Abort" in output, output
 
     older = min(files, key=lambda path: path.stat().st_mtime_ns)  # the other one may have been half written
     (tmp_path / "in.lammps").write_text(AGAIN.replace("NAME", older.name))
