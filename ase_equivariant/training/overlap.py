@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 
 import numpy as np
@@ -38,7 +39,7 @@ def warn_of_overlap(splits: Splits) -> None:
 
 
 def _key(atoms: Atoms) -> bytes:
-    """The same for the same structure in the same place."""
+    """The same for the same structure in the same place; short, as there is one for every structure."""
     lengths = (atoms.positions, atoms.cell.array)
     rounded = b"".join((np.round(values, _DECIMALS) + 0.0).tobytes() for values in lengths)  # -0.0 is 0.0
-    return rounded + atoms.numbers.tobytes() + atoms.pbc.tobytes()
+    return hashlib.sha256(rounded + atoms.numbers.tobytes() + atoms.pbc.tobytes()).digest()
