@@ -48,9 +48,11 @@ class LabelConfig(Config):
     polarizability_units : {"e2*Angstrom2/eV", "Angstrom3", "au"}
         Unit of the polarizability.
     charge_key : str
-        Name in ``atoms.info`` of a structure's total charge in e; zero where there is none.
+        Name in ``atoms.info``, or of an array (structures,) of an ``.npz`` file, of a structure's total charge in e;
+        zero where there is none.
     readout_keys : dict
-        Names of other read-outs, ``{read-out: name}``; those in ``atoms.arrays`` are by atom.
+        Names of other read-outs, ``{read-out: name}``; those in ``atoms.arrays`` are by atom, and so are arrays
+        (structures, atoms, …) of an ``.npz`` file.
     """
 
     units: Units = "auto"

@@ -13,7 +13,7 @@ from ase import Atoms
 
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.labels import LabelConfig
-from ase_equivariant.training.readout_labels import as_label
+from ase_equivariant.training.readout_labels import as_label, keys_of
 
 # Which array holds what, by data set: positions, nuclear charges, energies, forces.
 _REVISED = ("coords", "nuclear_charges", "energies", "forces")
@@ -26,51 +26,73 @@ def read_npz(path: Path, config: LabelConfig) -> list[Frame]:
 
     Understands revised MD17 (``coords``, ``nuclear_charges``, ``energies``, ``forces``, and
     ``old_energies``, ``old_forces`` for ``labels="original"``), MD17 (``R``, ``z``, ``E``,
-    ``F``), and arrays of arrays where molecules differ in size; energies, forces and dipoles (frames, 3) by the
-    names that ``config`` gives, too.
+    ``F``), and arrays of arrays where molecules differ in size; energies, forces and read-outs (frames, …) or, by atom,
+    (frames, atoms, …) by the names that ``config`` gives, too; and charges of structures, one number or (frames,).
 
     Raises
     ------
     ValueError
         If the file is damaged, or the arrays are not there, do not fit each other or hold anything but numbers; or if
-        other labels are asked for by name.
+        stress is asked for by name.
     """
-    _refuse_other_names(path, config)
+    _refuse_stress(path, config)
     try:
         arrays = _load(path)
     except _RefusedError:
         raise
     except Exception as error:  # what is damaged makes zipfile, zlib, numpy and pickle stumble in any way
         raise ValueError(f"{path}: not a whole npz file ({type(error).__name__}: {error})") from None
-    names, dipole_key = names_of(arrays, config), config.dipole_key
-    wanted = (*names[:3], *(name for name in (config.forces_key, dipole_key) if name is not None))
+    names, readouts = names_of(arrays, config), keys_of(config)
+    wanted = (*names[:3], *((config.forces_key,) if config.forces_key else ()), *readouts.values())
     missing = [name for name in wanted if name not in arrays]
     if missing:
         raise ValueError(f"{path}: no array {' nor '.join(map(repr, missing))}; it has {', '.join(arrays)}")
     arrays = {name: np.atleast_1d(array) for name, array in arrays.items()}
     count, numbers = len(arrays[names[0]]), arrays[names[1]]
     shared = numbers.ndim == 1 and numbers.dtype != object  # one molecule throughout
-    for name in (*(() if shared else names[1:2]), *names[2:], *([dipole_key] if dipole_key else [])):
+    for name in (*(() if shared else names[1:2]), *names[2:], *readouts.values()):
         if name in arrays and len(arrays[name]) != count:
             raise ValueError(f"{path}: {count} structures but {len(arrays[name])} {name}")
+    charges = _charges(arrays, config.charge_key, count, path)
     frames = []
     for k in range(count):
         try:
-            frames.append(_frame(arrays, names, k, numbers if shared else numbers[k], dipole_key))
+            own = {name: arrays[key][k] for name, key in readouts.items()}
+            frames.append(_frame(arrays, names, k, numbers if shared else numbers[k], own))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: structure {k}: arrays of wrong shapes or of no numbers ({error})") from None
+        if charges is not None:
+            frames[k].atoms.info["charge"] = charges[k]
     return frames
 
 
 def _frame(
-    arrays: dict[str, np.ndarray], names: tuple[str, str, str, str], k: int, numbers: Any, dipole_key: str | None
+    arrays: dict[str, np.ndarray], names: tuple[str, str, str, str], k: int, numbers: Any, readouts: dict[str, Any]
 ) -> Frame:
     coords, _, energies, forces = names
     atoms = Atoms(numbers=numbers, positions=np.asarray(arrays[coords][k], dtype=float))
     energy = float(np.asarray(arrays[energies][k], dtype=float).reshape(()))
     own_forces = np.asarray(arrays[forces][k], dtype=float) if forces in arrays else None
-    readouts = {"dipole": as_label("dipole", arrays[dipole_key][k], False, len(atoms))} if dipole_key else {}
-    return Frame(atoms, energy, own_forces, readouts=readouts)
+    labels = {name: as_label(name, value, _is_by_atom(value, atoms), len(atoms)) for name, value in readouts.items()}
+    return Frame(atoms, energy, own_forces, readouts=labels)
+
+
+def _is_by_atom(value: Any, atoms: Atoms) -> bool:
+    """Whether a user-named read-out has a row for each atom; one of a structure is a single row."""
+    return np.ndim(value) > 1 and len(value) == len(atoms)
+
+
+def _charges(arrays: dict[str, np.ndarray], name: str, count: int, path: Path) -> list[float] | None:
+    """Charge of every structure in e; none if the file has none."""
+    if name not in arrays:
+        return None
+    charges = arrays[name]
+    if charges.size not in (1, count) or charges.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{path}: {name} of shape {charges.shape} is no charge of {count} structures: give one number or one of "
+            "each, or name another array by data.charge_key"
+        )
+    return np.broadcast_to(charges.reshape(-1), count).tolist()
 
 
 def names_of(arrays: Container[str], config: LabelConfig) -> tuple[str, str, str, str]:
@@ -79,15 +101,13 @@ def names_of(arrays: Container[str], config: LabelConfig) -> tuple[str, str, str
     return usual[0], usual[1], config.energy_key or usual[2], config.forces_key or usual[3]
 
 
-def _refuse_other_names(path: Path, config: LabelConfig) -> None:
-    """Labels that these files do not have would be left out in silence."""
-    asked = {name: getattr(config, name) for name in ("stress_key", "virial_key", "polarizability_key", "charges_key")}
-    asked |= {f"readout_keys.{name}": key for name, key in config.readout_keys.items()}
-    for name, key in asked.items():
-        if key is not None:
+def _refuse_stress(path: Path, config: LabelConfig) -> None:
+    """These files have no cells; a stress that is named would be left out in silence."""
+    for name in ("stress_key", "virial_key"):
+        if (key := getattr(config, name)) is not None:
             raise ValueError(
-                f"{path}: {name} = {key!r}: of an npz file energies, forces and dipoles are read; "
-                "leave it out, or keep the structures as extended XYZ"
+                f"{path}: {name} = {key!r}: structures of an npz file have no cell and so no stress; leave it out, or "
+                "keep the structures as extended XYZ"
             )
 
 

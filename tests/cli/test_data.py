@@ -107,6 +107,15 @@ def test_unread_arrays_of_npz(folder):
     np.savez("a.npz", R=coords, z=water.numbers, E=np.arange(5.0), F=coords, dipole_moment=coords[:, 0], name="water")
     output = check("a.npz").output
     assert "look like labels and are not read: dipole_moment" in output
+    assert "not read" not in check("a.npz", "--dipole-key", "dipole_moment").output
+
+
+def test_the_charge_of_an_ion_is_read(folder):
+    ions = crystals(3)
+    for atoms in ions:
+        atoms.info["charge"] = 1
+    write("ions.traj", ions)
+    assert "not read" not in check("ions.traj").output
 
 
 def test_json_writes_over_no_input(tmp_path):

@@ -149,20 +149,26 @@ def test_named_labels_in_an_npz(tmp_path):
             read_frames(tmp_path / "a.npz", LabelConfig(**{name: "E0"}))
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "name"),
-    [
-        ("stress_key", "sigma", "stress_key"),
-        ("virial_key", "W", "virial_key"),
-        ("polarizability_key", "alpha", "polarizability_key"),
-        ("charges_key", "q", "charges_key"),
-        ("readout_keys", {"quadrupole": "Q"}, "readout_keys.quadrupole"),
-    ],
-)
-def test_labels_that_an_npz_does_not_give_are_refused(tmp_path, option, value, name):
+@pytest.mark.parametrize("name", ["stress_key", "virial_key"])
+def test_stress_of_an_npz_is_refused(tmp_path, name):
     revised_md17(tmp_path / "a.npz")
-    with pytest.raises(DataError, match=f"a.npz: {name} = .*energies, forces and dipoles are read"):
-        read_frames(tmp_path / "a.npz", LabelConfig(**{option: value}))
+    with pytest.raises(DataError, match=f"a.npz: {name} = 'sigma': structures of an npz file have no cell"):
+        read_frames(tmp_path / "a.npz", LabelConfig(**{name: "sigma"}))
+
+
+@pytest.mark.parametrize("charge", [np.array(-1), np.array([-1.0]), np.array([0, 1, 0, -1, 2]), np.ones((5, 1))])
+def test_charges_of_structures_in_an_npz(tmp_path, charge):
+    revised_md17(tmp_path / "a.npz", Q=charge)
+    frames = read_frames(tmp_path / "a.npz", LabelConfig(charge_key="Q"))
+    expected = np.broadcast_to(charge.reshape(-1), 5)
+    assert [frame.atoms.info["charge"] for frame in frames] == expected.tolist()
+    assert "charge" not in read_frames(tmp_path / "a.npz")[0].atoms.info
+
+
+def test_charges_of_atoms_are_none_of_structures(tmp_path):
+    revised_md17(tmp_path / "a.npz", charge=np.zeros((5, 3)))
+    with pytest.raises(DataError, match=r"charge of shape \(5, 3\) is no charge of 5 structures: .* data\.charge_key"):
+        read_frames(tmp_path / "a.npz")
 
 
 def test_classic_md17(tmp_path):

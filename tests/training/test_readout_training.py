@@ -199,6 +199,38 @@ def test_npz(tmp_path):
         read_frames(tmp_path / "data.npz", LabelConfig(dipole_key="mu"))
 
 
+def test_every_readout_of_an_npz(tmp_path):
+    rng = np.random.default_rng(0)
+    alphas = rng.normal(size=(4, 3, 3))
+    arrays = {
+        "coords": np.array([water(k).positions for k in range(4)]),
+        "nuclear_charges": np.array([8, 1, 1]),
+        "energies": np.zeros(4),
+        "alpha": alphas + alphas.swapaxes(1, 2),
+        "q": rng.normal(size=(4, 3, 1)),
+        "Z": rng.normal(size=(4, 3, 3, 3)),
+        "quadrupole": rng.normal(size=(4, 5)),
+        "spin": rng.normal(size=(4, 3, 3)),
+    }
+    arrays["q"] -= arrays["q"].mean(1, keepdims=True)
+    np.savez(tmp_path / "data.npz", **arrays)
+    keys = {"born_effective_charges": "Z", "quadrupole": "quadrupole", "spin": "spin"}
+    config = LabelConfig(polarizability_key="alpha", charges_key="q", readout_keys=keys)
+    frames = read_frames(tmp_path / "data.npz", config)
+    label = frames[2].readouts
+    assert {name for name in label if label[name].per_atom} == {"charges", "born_effective_charges", "spin"}
+    np.testing.assert_allclose(label["polarizability"].values, arrays["alpha"][2])
+    np.testing.assert_allclose(label["charges"].values, arrays["q"][2, :, 0])
+    for name, key in keys.items():
+        np.testing.assert_allclose(label[name].values, arrays[key][2])
+    with pytest.raises(DataError, match="4 structures but 3 alpha"):
+        np.savez(tmp_path / "short.npz", **arrays | {"alpha": alphas[:3]})
+        read_frames(tmp_path / "short.npz", config)
+    with pytest.raises(DataError, match=r"structure 0: .*polarizability has the wrong shape \(3,\): \(3, 3\) is wanted"):
+        np.savez(tmp_path / "vector.npz", **arrays | {"alpha": alphas[:, 0]})
+        read_frames(tmp_path / "vector.npz", config)
+
+
 def test_loss_divides_by_scales_and_leaves_out_what_is_not_labelled(labelled):
     potential = make_potential(seed=6)
     frames = read_frames(labelled, LabelConfig.parse(KEYS))[:3]

@@ -14,6 +14,7 @@ from ase_equivariant.training.doctor.finding import Finding, count
 from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.npz import names_of
 from ase_equivariant.training.readers import iterate_structures
+from ase_equivariant.training.readout_labels import keys_of
 
 _LABEL = re.compile(r"energ|force|grad|stress|virial|dipole|charge|magmom|spin", re.IGNORECASE)
 _NOT_LABELS = re.compile(r"unit|atomic_num|nuclear_charges|initial|key$", re.IGNORECASE)
@@ -44,7 +45,12 @@ def check_files(paths: Sequence[Path], counts: Sequence[int], config: LabelConfi
 
 def _read_names(config: LabelConfig) -> set[str]:
     stress = config.virial_key or config.stress_key or "stress"
-    return {config.energy_key or "energy", config.forces_key or "forces", stress}
+    return {config.energy_key or "energy", config.forces_key or "forces", stress, *_read_beside(config)}
+
+
+def _read_beside(config: LabelConfig) -> set[str]:
+    """Names of read-outs and of the structure's charge."""
+    return {config.charge_key, *keys_of(config).values()}
 
 
 def _unread_arrays(path: Path, config: LabelConfig) -> set[str]:
@@ -53,7 +59,8 @@ def _unread_arrays(path: Path, config: LabelConfig) -> set[str]:
             names = [member.removesuffix(".npy") for member in archive.namelist()]
     except (zipfile.BadZipFile, OSError):
         return set()  # the reader says what is wrong with it
-    return {name for name in names if _is_label(name) and name not in names_of(names, config)}
+    read = {*names_of(names, config), *_read_beside(config)}
+    return {name for name in names if _is_label(name) and name not in read}
 
 
 def _is_label(name: str) -> bool:
