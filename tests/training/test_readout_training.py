@@ -223,12 +223,20 @@ def test_every_readout_of_an_npz(tmp_path):
     np.testing.assert_allclose(label["charges"].values, arrays["q"][2, :, 0])
     for name, key in keys.items():
         np.testing.assert_allclose(label[name].values, arrays[key][2])
-    with pytest.raises(DataError, match="4 structures but 3 alpha"):
-        np.savez(tmp_path / "short.npz", **arrays | {"alpha": alphas[:3]})
-        read_frames(tmp_path / "short.npz", config)
-    with pytest.raises(DataError, match=r"structure 0: .*polarizability has the wrong shape \(3,\): \(3, 3\) is wanted"):
-        np.savez(tmp_path / "vector.npz", **arrays | {"alpha": alphas[:, 0]})
-        read_frames(tmp_path / "vector.npz", config)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "error"),
+    [
+        (np.eye(3)[None].repeat(3, 0), "4 structures but 3 alpha"),
+        (np.zeros((4, 3)), r"structure 0: .*polarizability has the wrong shape \(3,\): \(3, 3\) is wanted"),
+    ],
+)
+def test_readouts_that_do_not_fit_an_npz(tmp_path, alpha, error):
+    coords = np.array([water(k).positions for k in range(4)])
+    np.savez(tmp_path / "a.npz", coords=coords, nuclear_charges=[8, 1, 1], energies=np.zeros(4), alpha=alpha)
+    with pytest.raises(DataError, match=error):
+        read_frames(tmp_path / "a.npz", LabelConfig(polarizability_key="alpha"))
 
 
 def test_loss_divides_by_scales_and_leaves_out_what_is_not_labelled(labelled):
