@@ -24,7 +24,7 @@ from ase_equivariant.training.dataset import Batch, make_samples, make_training_
 from ase_equivariant.training.evaluate import Evaluation
 from ase_equivariant.training.finetune import freeze, label_replay, load_parent, refit_references, replay_sources
 from ase_equivariant.training.frames import Frame
-from ase_equivariant.training.labels import LabelConfig, listed
+from ase_equivariant.training.labels import listed
 from ase_equivariant.training.loader import replay_count
 from ase_equivariant.training.readers import DataError
 from ase_equivariant.training.readout_labels import set_readout_scales
@@ -159,52 +159,6 @@ def _resolve_species(config: TrainConfig, splits: Splits) -> tuple[str, ...]:
             stacklevel=2,
         )
     return species
-
-
-def check_labels(config: TrainConfig, parts: Mapping[str, Sequence[Batch]]) -> None:
-    """Refuse data without a single label for a term of the loss."""
-    for part, samples in parts.items():
-        for name in ("energy", "forces", "stress"):
-            weight = getattr(config.loss, name).weight
-            if weight > 0 and not any(bool(getattr(sample, f"has_{name}").any()) for sample in samples):
-                raise DataError(
-                    f"no {part} structure has {name}, but loss.{name}.weight is {weight:g}: "
-                    f"set it to 0, or say where they are with data.{name}_key"
-                )
-        for name, term in config.loss.readout_terms([readout.key for readout in config.model.readouts]).items():
-            if term.weight > 0 and not any(name in sample.readouts for sample in samples):
-                where = f"{name}_key" if f"{name}_key" in LabelConfig.model_fields else f"readout_keys.{name}"
-                raise DataError(
-                    f"no {part} structure has {name}, but its weight in the loss is {term.weight:g}: "
-                    f"set loss.readouts.{name}.weight to 0, or say where they are with data.{where}"
-                )
-
-
-def warn_of_idle_readouts(config: TrainConfig) -> None:
-    """Warn of labels that are named and that no read-out takes, and of read-outs that nothing teaches."""
-    terms = config.loss.readout_terms([readout.key for readout in config.model.readouts])
-    named = [
-        name for name in ("dipole", "polarizability", "charges") if getattr(config.data, f"{name}_key") is not None
-    ]
-    idle = [name for name in (*named, *config.data.readout_keys) if name not in terms]
-    if idle:
-        warnings.warn(
-            f"data names labels of {', '.join(idle)}, which the model does not predict: list it in [[model.readouts]], "
-            "or leave the labels out",
-            UserWarning,
-            stacklevel=2,
-        )
-    taught = {name for name, term in terms.items() if term.weight > 0}
-    if "born_effective_charges" in taught:
-        taught.add("dipole")
-    random = [name for name in terms if name not in taught and name != "born_effective_charges"]
-    if random and config.init is None:
-        warnings.warn(
-            f"nothing teaches the read-out {', '.join(random)}, whose weight in the loss is 0: it will be random; "
-            "give it one, or take it out of [[model.readouts]]",
-            UserWarning,
-            stacklevel=2,
-        )
 
 
 def make_fingerprint(start: Start, splits: Splits, parts: Mapping[str, Sequence[Batch]]) -> str:

@@ -19,18 +19,17 @@ from ase_equivariant.potential import Potential
 from ase_equivariant.precision import parse_dtype
 from ase_equivariant.training.build import (
     build_start,
-    check_labels,
     describe_splits,
     make_card,
     make_fingerprint,
     summary,
-    warn_of_idle_readouts,
 )
 from ase_equivariant.training.checkpoint import CheckpointError, check_same_run, load_checkpoint
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.dataset import make_samples
 from ase_equivariant.training.evaluate import Evaluation, check_comparable, evaluate
 from ase_equivariant.training.folder_lock import hold_folder
+from ase_equivariant.training.label_checks import check_labels, warn_of_idle_readouts
 from ase_equivariant.training.logs import MetricsLog, read_metrics
 from ase_equivariant.training.machine import machine, speed
 from ase_equivariant.training.overlap import warn_of_overlap

@@ -19,12 +19,12 @@ from ase_equivariant.config import ConfigError
 from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.io.model_file import ModelCard, ModelFileError, load_model, save_model
 from ase_equivariant.potential import Potential, PotentialConfig
-from ase_equivariant.training.build import warn_of_idle_readouts
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.database import write_database
 from ase_equivariant.training.dataset import Batch, to_batch
 from ase_equivariant.training.evaluate import evaluate
 from ase_equivariant.training.fit_config import LossConfig
+from ase_equivariant.training.label_checks import warn_of_idle_readouts
 from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.loss import Loss, compute_errors
 from ase_equivariant.training.readers import DataError, read_frames
@@ -358,6 +358,34 @@ def test_whoever_asks_for_all_that_is_implemented_catches_one_error(fast):
             refused[name] = str(error)
     assert set(refused) == {"dipole", "born_effective_charges"}
     assert "train a read-out with charges = false" in refused["born_effective_charges"]
+
+
+def test_born_charges_of_crystals_need_a_dipole_without_charges(tmp_path):
+    """Said before anything is written."""
+    structures = [water(seed) for seed in range(4)]
+    for atoms in structures:
+        atoms.set_cell([8.0, 8.0, 8.0])
+        atoms.pbc = True
+        atoms.info["energy"] = 0.0
+        atoms.arrays["born"] = np.zeros((3, 9))
+    write(tmp_path / "ice.xyz", structures, format="extxyz")
+    asked = config(
+        tmp_path / "ice.xyz",
+        tmp_path / "run",
+        data={
+            "train": str(tmp_path / "ice.xyz"),
+            "validation": 2,
+            "readout_keys": {"born_effective_charges": "born"},
+        },
+        model={"architecture": NETWORK, "readouts": [{"kind": "dipole", "charges": True}]},
+        loss={
+            "forces": {"weight": 0.0},
+            "readouts": {"dipole": {"weight": 0.0}, "born_effective_charges": {"weight": 1.0}},
+        },
+    )
+    with pytest.raises(DataError, match=r"training structures with Born .* periodic, .* set charges = false"):
+        train(asked, quiet=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_loss_names_what_the_model_predicts(labelled, tmp_path):
