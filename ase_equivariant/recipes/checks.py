@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import Calculator, CalculatorError
 
 from ase_equivariant.recipes.diffusion import Diffusion, diffusion
 from ase_equivariant.recipes.distances import (
@@ -20,6 +20,7 @@ from ase_equivariant.recipes.distances import (
 )
 from ase_equivariant.recipes.elastic import ElasticResult, elastic_constants
 from ase_equivariant.recipes.ensembles import MDSettings, build_dynamics
+from ase_equivariant.recipes.limits import Limits, SimulationError
 from ase_equivariant.recipes.phonons import PhononResult, phonons
 from ase_equivariant.recipes.relax import relax
 from ase_equivariant.recipes.stability import StabilityResult, stability
@@ -224,17 +225,26 @@ def sample(
     ------
     ValueError
         If there is no time to keep.
+    SimulationError
+        If the dynamics left the physical, as that of :func:`~ase_equivariant.recipes.md.run_md`; names the time.
     """
     every, first, last = _sampled_steps(length_ps, settings, discard_ps)
     rng = np.random.default_rng(settings.seed)
     draw_velocities(atoms, settings.temperature_K, rng)
+    dof, limits = degrees_of_freedom(atoms, settings.ensemble), Limits.of(settings)
     dynamics = build_dynamics(atoms, settings, rng)
     frames: list[Atoms] = []
     for step in range(1, last + 1):
-        dynamics.step()  # type: ignore[attr-defined] # every integrator has it, their base not
-        if step % every:
-            continue
         time_fs = step * settings.timestep_fs
+        try:
+            dynamics.step()  # type: ignore[attr-defined] # every integrator has it, their base not
+            if step % every:
+                continue
+            limits.check(atoms, dof)
+        except (SimulationError, CalculatorError, ValueError) as error:
+            raise SimulationError(
+                f"after {time_fs / 1000:g} ps: {error}; try a smaller timestep, or check the model for this structure"
+            ) from error
         if step > first:
             frame = atoms.copy()  # without calculator
             frame.info["time_fs"] = time_fs

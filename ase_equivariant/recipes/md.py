@@ -16,13 +16,10 @@ from ase.calculators.calculator import CalculatorError, PropertyNotImplementedEr
 from ase.io.jsonio import encode
 
 from ase_equivariant.recipes.ensembles import MDSettings, build_dynamics, integrator_state, restore_integrator
+from ase_equivariant.recipes.limits import Limits, SimulationError
 from ase_equivariant.recipes.md_files import AppendedFile, MDFiles, frame_record, read_state, with_results, write_state
 from ase_equivariant.recipes.md_log import CELL_COLUMNS, LOG_COLUMNS, averages, drift, log_header, log_row, read_log
 from ase_equivariant.recipes.temperature import degrees_of_freedom, draw_velocities, temperature_of
-
-
-class SimulationError(RuntimeError):
-    """The dynamics left the physical: NaN, or forces or a temperature beyond the limits."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +126,7 @@ def run_md(
     files = MDFiles(Path(folder), name)
     if files.existing and not (restart or overwrite):
         raise FileExistsError(f"{files.existing[0]} exists: continue with restart, or replace it with overwrite")
-    run = _Run(atoms, settings, files, restart, max_force, max_temperature_K or max(10 * settings.temperature_K, 1e4))
+    run = _Run(atoms, settings, files, restart, Limits.of(settings, max_force, max_temperature_K))
     try:
         return run.to(steps, interval, progress)
     finally:
@@ -139,17 +136,8 @@ def run_md(
 class _Run:
     """One run with its files open."""
 
-    def __init__(
-        self,
-        atoms: Atoms,
-        settings: MDSettings,
-        files: MDFiles,
-        restart: bool,
-        max_force: float,
-        max_temperature: float,
-    ):
-        self.atoms, self.settings, self.files = atoms, settings, files
-        self.max_force, self.max_temperature = max_force, max_temperature
+    def __init__(self, atoms: Atoms, settings: MDSettings, files: MDFiles, restart: bool, limits: Limits):
+        self.atoms, self.settings, self.files, self.limits = atoms, settings, files, limits
         self.rng = np.random.default_rng(settings.seed)
         self.step, self.recorded = 0, -1
         state = read_state(files.restart) if restart else None
@@ -158,7 +146,7 @@ class _Run:
         elif not atoms.has("momenta"):
             draw_velocities(atoms, settings.temperature_K, self.rng)
         self.dof = degrees_of_freedom(atoms, settings.ensemble)
-        self._check(*self._evaluate())  # fail before the old files are touched
+        limits.check(atoms, self.dof)  # fail before the old files are touched
         self.columns = LOG_COLUMNS + (CELL_COLUMNS if _has_stress(atoms) else ())
         self.dynamics = build_dynamics(atoms, settings, self.rng)
         if state is not None:
@@ -218,7 +206,7 @@ class _Run:
         before = atoms.positions.copy(), atoms.get_momenta(), atoms.cell.array.copy(), _results_of(atoms)
         try:
             self.dynamics.step()  # type: ignore[attr-defined] # every integrator has it, their base not
-            self._check(*self._evaluate())
+            self.limits.check(atoms, self.dof)
         except (SimulationError, CalculatorError, ValueError) as error:
             positions, momenta, cell, results = before
             atoms.set_cell(cell)
@@ -231,26 +219,6 @@ class _Run:
                 f"{self.files.trajectory}; try a smaller timestep, or check the model for this structure"
             ) from error
         self.step += 1
-
-    def _evaluate(self) -> tuple[float, np.ndarray]:
-        forces = self.atoms.get_forces()
-        return self.atoms.get_potential_energy(), forces
-
-    def _check(self, energy: float, forces: np.ndarray) -> None:
-        lengths = np.linalg.norm(forces, axis=1)
-        if not (np.isfinite(energy) and np.isfinite(lengths).all()):
-            raise SimulationError("energy or forces are not finite")
-        worst = int(lengths.argmax()) if len(lengths) else 0
-        if len(lengths) and lengths[worst] > self.max_force:
-            raise SimulationError(
-                f"the force on atom {worst} ({self.atoms.symbols[worst]}) is {lengths[worst]:.4g} eV/Å, "
-                f"above the limit of {self.max_force:g}"
-            )
-        temperature = temperature_of(self.atoms, self.dof)
-        if not temperature <= self.max_temperature:
-            raise SimulationError(
-                f"the temperature is {temperature:.4g} K, above the limit of {self.max_temperature:g}"
-            )
 
     @property
     def _time_fs(self) -> float:

@@ -10,6 +10,7 @@ from ase_equivariant.plotting.checks import draw_check
 from ase_equivariant.plotting.figure import save_figure
 from ase_equivariant.recipes.checks import check_crystal, check_liquid, check_molecule, sample
 from ase_equivariant.recipes.ensembles import MDSettings
+from ase_equivariant.recipes.limits import SimulationError
 from ase_equivariant.recipes.relax import relax
 
 
@@ -31,6 +32,13 @@ def test_sample_keeps_what_comes_after_the_start():
     assert all(frame.has("momenta") and frame.calc is None for frame in frames)
     again = sample(with_emt(molecule("N2")), 0.05, settings, discard_ps=0.01)
     np.testing.assert_array_equal(frames[-1].positions, again[-1].positions)
+
+
+def test_an_explosion_is_no_sample():
+    """A step of 80 fs throws nitrogen apart; its frames would have gone into distances and spectra."""
+    settings = MDSettings(temperature_K=300.0, timestep_fs=80.0)
+    with pytest.raises(SimulationError, match=r"^after 0\.\d+ ps: the (force|temperature) .*above the limit"):
+        sample(with_emt(molecule("N2")), 50.0, settings)
 
 
 def test_molecule(tmp_path):

@@ -21,7 +21,8 @@ from ase.md.velocitydistribution import ZeroRotation
 from ase_equivariant import EquivariantCalculator
 from ase_equivariant.config import ConfigError
 from ase_equivariant.recipes.ensembles import MDSettings, build_dynamics
-from ase_equivariant.recipes.md import SimulationError, run_md
+from ase_equivariant.recipes.limits import SimulationError
+from ase_equivariant.recipes.md import run_md
 from ase_equivariant.recipes.md_files import AppendedFile
 from ase_equivariant.recipes.md_log import read_log
 from ase_equivariant.recipes.temperature import degrees_of_freedom, draw_velocities
