@@ -1,14 +1,14 @@
 """Train MD17 and revised MD17 molecules by a file of models/configs and print their lines of the published table.
 
 python scripts/reproduce_md17.py DATA ethanol aspirin --labels original   # or all; again after a kill: continues
-python scripts/reproduce_md17.py DATA ethanol --splits 01 02 --seeds 0 1  # mean and spread
-DATA holds rmd17_MOLECULE_{train,test}_SPLIT.npz: published splits with both sets of labels."""
+python scripts/reproduce_md17.py DATA ethanol --splits 01 02 --seeds 0 1  # mean and spread"""
 
 import argparse
 import json
 from pathlib import Path
 
 import numpy as np
+from joint_split import held_out
 
 from ase_equivariant.training.config import TrainConfig, read_settings
 from ase_equivariant.training.run import train
@@ -23,7 +23,7 @@ def configure(args: argparse.Namespace, molecule: str, split: str, seed: int) ->
     name = f"{'rmd17' if args.labels == 'revised' else 'md17'}-{molecule}"
     settings["run"]["folder"] = f"{args.folder}/{name}" + (f".{split}.{seed}" if (split, seed) != ("01", 0) else "")
     files = {part: f"{args.data}/rmd17_{molecule}_{part}_{split}.npz" for part in ("train", "test")}
-    settings["data"] |= {**files, "labels": args.labels, "split_seed": seed}
+    settings["data"] |= {**files, "labels": args.labels, "split_seed": seed} | held_out(settings, files["train"])
     settings["run"] |= {"name": name, "seed": seed, "max_epochs": args.epochs or settings["run"]["max_epochs"]}
     settings["card"] |= {labels: settings["card"].pop(labels) for labels in ("original", "revised")}[args.labels]
     settings["card"]["training_data"] += f", {molecule}, split {split}"
@@ -34,7 +34,7 @@ def configure(args: argparse.Namespace, molecule: str, split: str, seed: int) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data")
+    parser.add_argument("data", help="folder of rmd17_MOLECULE_{train,test}_SPLIT.npz: published splits, both labels")
     parser.add_argument("molecules", nargs="+", choices=["all", *MOLECULES])
     parser.add_argument("--labels", choices=["revised", "original"], default="revised")
     parser.add_argument("--splits", nargs="+", default=["01"])
