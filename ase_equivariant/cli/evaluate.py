@@ -42,8 +42,9 @@ from ase_equivariant.training.evaluate import evaluate as evaluate_frames
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.readers import read_frames
 
-_PLOTTED = {
+_UNITS = {
     "energy_per_atom": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³", "dipole": "e·Å", "polarizability": "e²·Å²/eV",
+    "charges": "e", "born_effective_charges": "e",
 }  # fmt: skip
 
 
@@ -125,11 +126,11 @@ def error_table(evaluation: Evaluation, title: str) -> Table:
 
 
 def _draw(evaluation: Evaluation, path: Path) -> None:
-    shown = [name for name in _PLOTTED if name in evaluation.comparisons]
+    shown = [name for name in evaluation.comparisons if name != "energy" and not name.startswith("forces_")]
     figure = new_figure(4.2 * len(shown), 4.2)
     for ax, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         comparison = evaluation.comparisons[name]
         plot_parity(
-            comparison.reference.ravel(), comparison.predicted.ravel(), ax, name.replace("_", " "), _PLOTTED[name]
+            comparison.reference.ravel(), comparison.predicted.ravel(), ax, name.replace("_", " "), _UNITS.get(name, "")
         )
     save_figure(figure, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
@@ -73,6 +74,8 @@ def md(
     _refuse_without_meaning(settings.ensemble, own)
     if steps is not None and time_ps is not None:
         raise ValueError("--steps and --time-ps are both given: keep one of them")
+    if time_ps is not None and not math.isfinite(time_ps):
+        raise ValueError(f"--time-ps {time_ps}: give a time")
     total = steps if steps is not None else round(1000 * (1.0 if time_ps is None else time_ps) / timestep)
     name, atoms = read_structure(file)
     if overwrite:

@@ -16,7 +16,7 @@ def plot_parity(reference: np.ndarray, predicted: np.ndarray, ax: Axes, label: s
     ax : Axes
         Drawn into.
     label, unit : str
-        For the axes.
+        For the axes; a user's own quantity may have no unit.
     """
     low, high = float(min(reference.min(), predicted.min())), float(max(reference.max(), predicted.max()))
     ax.plot([low, high], [low, high], color="gray", lw=0.8, zorder=1)
@@ -24,9 +24,9 @@ def plot_parity(reference: np.ndarray, predicted: np.ndarray, ax: Axes, label: s
     ax.scatter(reference, predicted, s=size, alpha=0.5, color="tab:blue", edgecolors="none", rasterized=True, zorder=2)
     error = predicted - reference
     mae, rmse = float(np.abs(error).mean()), float(np.sqrt(np.square(error).mean()))
-    ax.set_title(f"MAE {1000 * mae:.3g}, RMSE {1000 * rmse:.3g} m{unit}", fontsize="medium")
-    ax.set_xlabel(f"reference {label} ({unit})")
-    ax.set_ylabel(f"predicted {label} ({unit})")
+    ax.set_title(f"MAE {1000 * mae:.3g}, RMSE {1000 * rmse:.3g} {f'm{unit}' if unit else '10⁻³'}", fontsize="medium")
+    for which, write in (("reference", ax.set_xlabel), ("predicted", ax.set_ylabel)):
+        write(f"{which} {label}{f' ({unit})' if unit else ''}")
     ax.set_aspect("equal", adjustable="datalim")
     ax.locator_params(nbins=4)  # energies have long tick labels
     return ax

@@ -57,8 +57,10 @@ def without_beginning(frames: Sequence[Atoms], discard_ps: float, given_fs: floa
     Raises
     ------
     ValueError
-        If nothing remains, or the time between frames is not known.
+        If nothing remains, the time between frames is not known, or ``discard_ps`` is not finite.
     """
+    if not np.isfinite(discard_ps):
+        raise ValueError(f"{discard_ps:g} ps are to be left out: give a time")
     times = [frame.info.get("time_fs", np.nan) for frame in frames]
     if len(frames) > 2 and times[-1] - times[-2] < (1 - 1e-3) * (times[1] - times[0]):
         frames = frames[:-1]

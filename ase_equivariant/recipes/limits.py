@@ -32,8 +32,17 @@ class Limits:
 
     @classmethod
     def of(cls, settings: MDSettings, max_force: float = 100.0, max_temperature_K: float | None = None) -> Self:
-        """Limits of a run: 100 eV/Å, and ten times its temperature, at least 10 000 K, where nothing is said."""
-        return cls(max_force, max_temperature_K or max(10 * settings.temperature_K, 1e4))
+        """Limits of a run: 100 eV/Å, and ten times its temperature, at least 10 000 K, where nothing is said.
+
+        Raises
+        ------
+        ValueError
+            If one is not above zero.
+        """
+        most = max(10 * settings.temperature_K, 1e4) if max_temperature_K is None else max_temperature_K
+        if not (max_force > 0 and most > 0):
+            raise ValueError(f"max_force = {max_force} eV/Å, max_temperature_K = {most}: limits are above 0")
+        return cls(max_force, most)
 
     def check(self, atoms: Atoms, dof: int) -> None:
         """Evaluate atoms whose momenta have ``dof`` degrees of freedom.

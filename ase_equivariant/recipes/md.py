@@ -151,6 +151,7 @@ class _Run:
         self.dynamics = build_dynamics(atoms, settings, self.rng)
         if state is not None:
             restore_integrator(self.dynamics, settings.ensemble, self.rng, state)
+        frame_record(atoms, self.step, self._time_fs)  # refuse what cannot be written, too
         self._open_files(state)
         if state is None:
             files.restart.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
 
@@ -112,13 +113,26 @@ def _refuse_lost_records(path: Path, size: int) -> None:
             )
 
 
+def without_labels(atoms: Atoms) -> Atoms:
+    """A copy with the same calculator, without energies, forces … that ``info`` and ``arrays`` have from elsewhere.
+
+    Those are of another method, or of where the atoms were; ASE writes no extended XYZ of them beside a calculator's.
+    """
+    bare = atoms.copy()
+    bare.info = {name: value for name, value in atoms.info.items() if name not in all_properties}
+    for name in set(all_properties) & set(bare.arrays):
+        del bare.arrays[name]
+    bare.calc = atoms.calc
+    return bare
+
+
 def with_results(atoms: Atoms, results: Mapping[str, Any]) -> Atoms:
     """A copy of the atoms that keeps energy, forces and, if there is one, stress.
 
-    Of ``atoms.info`` it keeps numbers, texts and arrays: extended XYZ has no place for the rest, such as what ASE's
-    surface builders note.
+    Of ``atoms.info`` it keeps numbers, texts and arrays that are no labels: extended XYZ has no place for the rest,
+    such as what ASE's surface builders note.
     """
-    frame = atoms.copy()
+    frame = without_labels(atoms)
     frame.info = {
         k: v for k, v in frame.info.items() if isinstance(v, str | bool | int | float | np.generic | np.ndarray)
     }

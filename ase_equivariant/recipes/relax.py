@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +15,7 @@ from ase.io.formats import filetype
 from ase.optimize.optimize import Optimizer
 
 from ase_equivariant.io.atomic import atomic_path
-from ase_equivariant.recipes.md_files import AppendedFile, frame_record
+from ase_equivariant.recipes.md_files import AppendedFile, frame_record, without_labels
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     name: getattr(optimize, name)
@@ -90,9 +90,10 @@ def relax(
     steps : int
         At most so many.
     cell : bool
-        Whether the cell relaxes too (ASE's FrechetCellFilter), against ``pressure_GPa``.
+        Whether the cell relaxes too (ASE's FrechetCellFilter), against ``pressure_GPa``; of slabs and wires its
+        periodic directions, if they lie along Cartesian axes, and against no pressure.
     cell_mask : tuple of 6 bool, optional
-        Which components of the strain (xx, yy, zz, yz, xz, xy) are free.
+        Which components of the strain (xx, yy, zz, yz, xz, xy) are free, of those that may be.
     trajectory : path, optional
         Extended-XYZ file of all steps.
     output : path, optional
@@ -105,7 +106,7 @@ def relax(
     ------
     ValueError
         For a structure without atoms, an unknown optimizer, a free cell where there is none, a pressure on a cell that
-        is not free, or an output that ASE cannot write.
+        is not free or not periodic in all directions, or an output that ASE cannot write.
     RuntimeError
         If the calculator gives something that is not finite.
     """
@@ -117,9 +118,15 @@ def relax(
     has_cell = atoms.cell.rank == 3
     if cell and not (has_cell and atoms.pbc.any()):
         raise ValueError("there is no periodic cell to relax: leave `cell` out")
+    if pressure_GPa and not atoms.pbc.all():
+        raise ValueError(
+            f"a pressure of {pressure_GPa:g} GPa on a structure that is not periodic in all directions would take the "
+            "vacuum away: leave it out"
+        )
     energy_before, volume_before = atoms.get_potential_energy(), atoms.get_volume() if has_cell else None
-    output_format = None if output is None else _writable_format(Path(output), atoms)
-    target = FrechetCellFilter(atoms, mask=cell_mask, scalar_pressure=pressure_GPa * units.GPa) if cell else atoms
+    output_format = None if output is None else _writable_format(Path(output), without_labels(atoms))
+    pressure = pressure_GPa * units.GPa
+    target = FrechetCellFilter(atoms, mask=free_strains(atoms, cell_mask), scalar_pressure=pressure) if cell else atoms
     dynamics = OPTIMIZERS[optimizer](target, logfile=None)  # type: ignore[arg-type] # ASE takes filters for atoms
     frames = AppendedFile(Path(trajectory)) if trajectory is not None else None
 
@@ -140,7 +147,7 @@ def relax(
             frames.close()
     if output is not None:
         with atomic_path(output) as temporary:
-            write(temporary, atoms, format=output_format)
+            write(temporary, without_labels(atoms), format=output_format)
     return RelaxResult(
         atoms,
         converged,
@@ -153,12 +160,35 @@ def relax(
     )
 
 
+def free_strains(atoms: Atoms, mask: Sequence[bool] | None = None) -> np.ndarray:
+    """Components of the strain (xx, yy, zz, yz, xz, xy) of the periodic directions, (6,) bool, and of ``mask``.
+
+    Where a structure is not periodic, its energy does not depend on the cell.
+
+    Raises
+    ------
+    ValueError
+        If its periodic directions are not a Cartesian axis or a plane of two.
+    """
+    periodic = atoms.cell.array[atoms.pbc]
+    extends = np.abs(periodic).max(axis=0) > 1e-6 * np.abs(periodic).max()
+    if extends.sum() > len(periodic):
+        raise ValueError(
+            "the cell of a structure that is not periodic in all directions relaxes if the periodic ones lie along "
+            "Cartesian axes: rotate it (atoms.rotate(…, rotate_cell=True))"
+        )
+    free = np.array([extends[i] and extends[j] for i, j in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))])
+    return free if mask is None else free & np.asarray(mask, dtype=bool)
+
+
 def check_relaxation(optimizer: str, fmax: float, steps: int, cell: bool, pressure_GPa: float) -> None:
     """Raise ValueError for options of :func:`relax` that make no sense for any structure."""
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"no optimizer {optimizer!r}: choose one of {', '.join(OPTIMIZERS)}")
     if not fmax > 0 or steps < 0:
         raise ValueError(f"fmax = {fmax} and steps = {steps}: use fmax > 0 and steps >= 0")
+    if not np.isfinite(pressure_GPa):
+        raise ValueError(f"pressure_GPa = {pressure_GPa}: give a number")
     if pressure_GPa and not cell:
         raise ValueError(f"a pressure of {pressure_GPa:g} GPa does nothing to a fixed cell: relax it too (--cell)")
 

@@ -13,6 +13,8 @@ from ase.constraints import FixInternals
 from ase_equivariant.recipes.bonds import beyond_bond
 from ase_equivariant.recipes.relax import relax
 
+_IN_LINE = 0.03  # sine of the angle: 2°
+
 
 @dataclass(frozen=True)
 class TorsionScan:
@@ -71,7 +73,7 @@ def torsion_scan(
     Raises
     ------
     ValueError
-        If the four atoms are no dihedral, or its bond is in a ring.
+        If the four atoms are no dihedral, its bond is in a ring, or three of them come to lie in line.
     """
     if atoms.calc is None:
         raise ValueError("the atoms have no calculator: set atoms.calc first")
@@ -83,7 +85,10 @@ def torsion_scan(
         trial.calc = atoms.calc
         trial.set_dihedral(a, b, c, d, angle, indices=turning)
         trial.set_constraint([*atoms.constraints, FixInternals(dihedrals_deg=[[angle, [a, b, c, d]]], epsilon=1e-7)])
-        result = relax(trial, fmax=fmax, steps=steps)
+        try:
+            result = relax(trial, fmax=fmax, steps=steps)
+        except ZeroDivisionError:  # of ASE's constraint
+            raise ValueError(f"at {angle:g}° three of {(a, b, c, d)} come to lie in line: scan another one") from None
         energies.append(result.energy_after_eV)
         converged.append(result.converged)
         trial.calc = SinglePointCalculator(trial, energy=result.energy_after_eV)
@@ -101,7 +106,7 @@ def turning_atoms(atoms: Atoms, indices: Sequence[int]) -> tuple[tuple[int, int,
     Raises
     ------
     ValueError
-        If they are no dihedral, or its bond is in a ring.
+        If they are no dihedral, its bond is in a ring, or three of them are in line.
     """
     quartet = tuple(int(k) for k in indices)
     if len(quartet) != 4 or len(set(quartet)) < 4 or not all(0 <= k < len(atoms) for k in quartet):
@@ -110,4 +115,7 @@ def turning_atoms(atoms: Atoms, indices: Sequence[int]) -> tuple[tuple[int, int,
     turning = beyond_bond(atoms, b, c)
     if d not in turning or a in turning:
         raise ValueError(f"{quartet}: give atoms along the chain, the first on {b}'s side and the last on {c}'s")
+    for three in ((a, b, c), (b, c, d)):
+        if abs(np.sin(np.radians(atoms.get_angle(*three)))) < _IN_LINE:
+            raise ValueError(f"atoms {three} are in line, where there is no dihedral: choose others")
     return (a, b, c, d), turning

@@ -172,6 +172,8 @@ def test_errors_name_the_structure(tmp_path):
     [
         ("--ensemble nve --pressure 0", "--pressure would do nothing with --ensemble nve, which takes no option of"),
         ("--ensemble nve --friction 50", "--friction would do nothing"),
+        ("--time-ps inf", "--time-ps inf: give a time"),
+        ("--time-ps nan", "--time-ps nan: give a time"),
         (
             "--taut 1 --taup 3",
             "--taut, --taup would do nothing with --ensemble langevin, which takes --friction: leave",
@@ -419,6 +421,17 @@ def test_which_of_several_structures_is_taken_is_said(tmp_path):
     result = run("relax", "ethanol", tmp_path / "POSCAR", "--fmax", 1, "--output-dir", tmp_path / "one")
     assert result.exit_code == 0, result.output
     assert "several structures" not in result.output
+
+
+def test_every_quantity_has_its_parity_picture(tmp_path):
+    """Born effective charges alone: there was no picture of them, and none of nothing."""
+    water = molecule("H2O")
+    water.arrays["born"] = np.zeros((3, 9))
+    write(tmp_path / "born.xyz", water)
+    picture = tmp_path / "parity.png"
+    result = run("evaluate", "water-tensors", tmp_path / "born.xyz", "--born-key", "born", "--plot", picture)
+    assert result.exit_code == 0, result.exception
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_evaluate_writes_over_no_input(tmp_path):

@@ -78,3 +78,8 @@ def test_a_last_frame_between_two_others_is_left_out():
     for frame in frames:
         del frame.info["time_fs"]
     assert len(without_beginning(frames, 0.0)) == 8
+
+
+def test_an_endless_beginning_is_refused():
+    with pytest.raises(ValueError, match="inf ps are to be left out: give a time"):
+        without_beginning([Atoms("H")] * 3, float("inf"))

@@ -259,6 +259,34 @@ def test_existing_files_are_not_replaced_unasked(tmp_path):
     assert len(read(tmp_path / "md.md.extxyz", ":")) == 1
 
 
+def test_labels_that_the_structure_brings_are_superseded(tmp_path):
+    """ASE writes no frame that has an energy of its own beside the calculator's; files of another run were gone."""
+    atoms = copper()
+    atoms.info.update(energy=-1.0, note="kept")
+    atoms.arrays["forces"] = np.ones((len(atoms), 3))
+    run_md(atoms, 2, settings("nve"), folder=tmp_path, interval=1)
+    frames = read(tmp_path / "md.md.extxyz", ":")
+    assert len(frames) == 3
+    assert all(frame.get_potential_energy() != -1.0 and frame.info["note"] == "kept" for frame in frames)
+    assert np.abs(frames[-1].get_forces() - atoms.get_forces()).max() < 1e-6
+
+
+def test_what_cannot_be_written_leaves_the_files_of_another_run(tmp_path, monkeypatch):
+    run_md(copper(), 2, settings("nve"), folder=tmp_path, interval=1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr("ase_equivariant.recipes.md.frame_record", lambda *_: {}["no place for this"])
+    with pytest.raises(KeyError):
+        run_md(copper(), 2, settings("nve"), folder=tmp_path, overwrite=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("limit", [{"max_force": float("nan")}, {"max_temperature_K": -1.0}])
+def test_limits_that_limit_nothing_are_refused(tmp_path, limit):
+    with pytest.raises(ValueError, match="limits are above 0"):
+        run_md(copper(), 2, settings("nve"), folder=tmp_path, **limit)
+    assert not list(tmp_path.iterdir())
+
+
 def test_restart_refuses_other_settings_structures_and_damage(tmp_path):
     with pytest.raises(FileNotFoundError, match="no restart file"):
         run_md(copper(), 10, settings("nve"), folder=tmp_path, restart=True)

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import bulk, fcc111, molecule
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.io import read
 
-from ase_equivariant.recipes.relax import OPTIMIZERS, relax
+from ase_equivariant.recipes.relax import OPTIMIZERS, free_strains, relax
 
 
 def rattled(calculator=True):
@@ -48,6 +48,51 @@ def test_a_mask_holds_parts_of_the_cell():
     relax(atoms, cell=True, cell_mask=(True, False, False, False, False, False), fmax=1e-3)
     assert atoms.cell.lengths()[0] > 3.5
     assert atoms.cell.lengths()[1:] == pytest.approx([3.4, 3.4], abs=1e-6)
+
+
+def slab(vacuum):
+    atoms = fcc111("Cu", (1, 1, 3), a=3.5, vacuum=vacuum)
+    atoms.calc = EMT()
+    return atoms
+
+
+def test_the_cell_of_a_slab_relaxes_in_its_plane():
+    """Its energy does not depend on the vacuum, which stays as it is, and so does nothing else."""
+    thin, thick = slab(6.0), slab(12.0)
+    for atoms in (thin, thick):
+        before = atoms.cell.array.copy()
+        assert relax(atoms, cell=True, fmax=1e-3).converged
+        np.testing.assert_array_equal(atoms.cell[2], before[2])
+        assert atoms.cell.lengths()[0] > np.linalg.norm(before[0]) + 0.01
+    np.testing.assert_allclose(thin.cell[:2], thick.cell[:2], atol=1e-6)
+
+
+def test_what_a_cell_that_is_partly_periodic_cannot_do():
+    with pytest.raises(ValueError, match="pressure of 2 GPa on a structure that is not periodic in all directions"):
+        relax(slab(6.0), cell=True, pressure_GPa=2.0)
+    turned = slab(6.0)
+    turned.rotate(30, "x", rotate_cell=True)
+    with pytest.raises(ValueError, match="along Cartesian axes: rotate it"):
+        relax(turned, cell=True)
+    with pytest.raises(ValueError, match="pressure_GPa = nan"):
+        relax(rattled(), cell=True, pressure_GPa=float("nan"))
+    wire = bulk("Cu", cubic=True)
+    wire.pbc = (False, True, False)
+    assert free_strains(wire).tolist() == [False, True, False, False, False, False]
+    assert free_strains(bulk("Cu"), [True] * 5 + [False]).tolist() == [True] * 5 + [False]
+
+
+def test_labels_from_elsewhere_are_not_in_the_way(tmp_path):
+    """ASE writes no structure that has an energy of its own beside the calculator's."""
+    atoms = rattled()
+    atoms.info.update(energy=-1.0, note="kept")
+    atoms.arrays["forces"] = np.ones((4, 3))
+    result = relax(atoms, fmax=0.1, trajectory=tmp_path / "all.xyz", output=tmp_path / "last.xyz")
+    for file in ("all.xyz", "last.xyz"):
+        last = read(tmp_path / file)
+        assert last.get_potential_energy() == pytest.approx(result.energy_after_eV)
+        assert last.info["note"] == "kept"
+    assert atoms.info["energy"] == -1.0  # the user's own stays as it is
 
 
 def test_constraints_hold():

@@ -98,3 +98,20 @@ def test_what_is_no_dihedral_is_refused():
         torsion_scan(atoms, (0, 1, 2, 9))
     with pytest.raises(ValueError, match="along the chain"):
         torsion_scan(atoms, (3, 1, 2, 0))
+
+
+def test_atoms_in_line_have_no_dihedral():
+    """Of propyne, H-C-C≡C; one that comes to lie in line during the scan is no traceback either."""
+    atoms = molecule("C3H4_C3v")
+    atoms.calc = peroxide().calc
+    with pytest.raises(ValueError, match=r"atoms \(2, 0, 1\) are in line, where there is no dihedral"):
+        torsion_scan(atoms, (4, 2, 0, 1))
+
+
+def test_a_chain_that_straightens_during_the_scan(monkeypatch):
+    def relax(*_, **__):
+        raise ZeroDivisionError("Undefined derivative for undefined dihedral with planar inner angle")
+
+    monkeypatch.setattr("ase_equivariant.recipes.torsion.relax", relax)
+    with pytest.raises(ValueError, match=r"at 20° three of .* come to lie in line: scan another"):
+        torsion_scan(peroxide(), (0, 1, 2, 3), [20.0])
