@@ -17,8 +17,12 @@ from ase.calculators.emt import EMT
 from ase.io import read, write
 from ase.units import kcal, mol
 
+from ase_equivariant import load_model
+from ase_equivariant.io.model_file import save_model
 from ase_equivariant.kernels import network as native
 from ase_equivariant.potential import Potential, PotentialConfig
+from ase_equivariant.training.data_config import DataConfig
+from ase_equivariant.training.splits import make_splits
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -188,6 +192,7 @@ def test_representations(tmp_path):
 
 def reproduced(monkeypatch, capsys, *arguments, configs=None):
     """What the program prints of ethanol, with trainings whose errors are 1, 2 … meV and a tenth of it."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
     program = runpy.run_path(str(SCRIPTS / "reproduce_md17.py"))
     runs = iter(range(1, 9))
 
@@ -218,6 +223,28 @@ def test_settings_of_reproduced_runs(monkeypatch, capsys):
     assert configs[0].run.max_epochs == 7
     assert configs[0].loss.energy.weight == 0.1
     assert configs[0].model.architecture.polynomial_p == 2
+
+
+def test_training_from_a_joint_model_validates_on_what_that_was_not_trained_on(tmp_path, monkeypatch):
+    """Of two files of five and seven structures, three of which validated the joint model."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    for name, count in (("a", 5), ("b", 7)):
+        coords = np.zeros((count, 2, 3))
+        coords[:, 1, 2] = 0.7 + 0.1 * np.arange(count)
+        np.savez(tmp_path / f"{name}.npz", coords=coords, nuclear_charges=[1, 1], energies=np.zeros(count))
+    joint = {"train": ["a.npz", "b.npz"], "validation": 3, "split_seed": 4}
+    loaded = load_model(SCRIPTS.parent / "models" / "rmd17-ethanol.safetensors")
+    card = loaded.card.model_copy(update={"training": {"config": {"data": joint}}})
+    save_model(tmp_path / "joint.safetensors", loaded.potential, card)
+    init, held_out = {"init": str(tmp_path / "joint.safetensors")}, import_module("joint_split").held_out
+    own = [held_out(init, str(tmp_path / name))["validation_indices"] for name in ("a.npz", "b.npz")]
+    files = tuple(str(tmp_path / name) for name in joint["train"])
+    whole = make_splits(DataConfig.parse(joint | {"train": files})).indices["validation"]
+    assert sorted([*own[0], *(5 + k for k in own[1])]) == sorted(whole)
+    assert all(own)  # both have some, or the second file's positions are not seen
+    assert held_out({}, "b.npz") == {}
+    with pytest.raises(SystemExit, match=r"was not trained on c\.npz"):
+        held_out(init, str(tmp_path / "c.npz"))
 
 
 def test_the_results_page_is_up_to_date(tmp_path):
