@@ -8,11 +8,12 @@ from ase_equivariant import load_model
 
 
 def network(card) -> str:
-    """Layers times channels of scalars, a square where features are squared, and epochs."""
+    """Layers times channels of scalars, a square where features are squared, epochs, and what they started from."""
     architecture = card.training["config"]["model"]["architecture"]
+    start = f" from {card.training['parent']['name']}" if "parent" in card.training else ""
     channels = str(architecture.get("irreps_hidden", "vectors")).partition("x")[0]
     squares = "²" if architecture.get("tensor_square") else ""
-    return f"{architecture['num_layers']} × {channels}{squares}, {card.training['epochs']}"
+    return f"{architecture['num_layers']} × {channels}{squares}, {card.training['epochs']}{start}"
 
 
 def cells(path: Path, published: list[str], error: str, energy: str, unit: str) -> list[str]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ase_equivariant.io.model_file import ModelCard
 from ase_equivariant.potential import Potential
+from ase_equivariant.potential.restrict import restrict_species
 from ase_equivariant.precision import parse_dtype
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.dataset import Batch, make_samples, make_training_samples, mean_neighbors
@@ -124,6 +125,13 @@ def build_potential(config: TrainConfig, splits: Splits) -> tuple[Potential, Tra
     potential.scaling.set(scale=energy_scales(config.data, species, splits.train).tolist(), shift=shift.tolist())
     set_readout_scales(potential, splits.train)
     return potential.to(dtype), config, samples
+
+
+def finished(potential: Potential, start: Start, splits: Splits) -> Potential:
+    """What is written of a trained potential: without elements that nothing taught it, if the configuration says so."""
+    if start.config.finetune.elements == "all":
+        return potential
+    return restrict_species(potential, species_of(chain(splits.train, start.replay_source)))
 
 
 def _resolve_species(config: TrainConfig, splits: Splits) -> tuple[str, ...]:

@@ -26,7 +26,8 @@ _ANY_SPECIES = ["H"]
 _BY_SPECIES = ("pair_cutoffs", "neighbors_per_species")
 # What may change when a killed run continues: nothing that moves the weights.
 _FREE_TO_CHANGE = {
-    "run": ("max_minutes", "threads", "checkpoint_minutes", "tensorboard", "folder", "name", "num_nodes")
+    "run": ("max_minutes", "threads", "checkpoint_minutes", "tensorboard", "folder", "name", "num_nodes"),
+    "finetune": ("elements",),
 }
 # Keys that came later, at the values that stand for how it was before.
 _ADDED_LABELS = {**{key: LabelConfig.model_fields[key].default for key in ADDED_LABELS}, "readout_keys": {}}

@@ -75,6 +75,9 @@ class FinetuneConfig(Config):
     freeze : tuple of str
         What is not trained: "embedding", "basis" (wave numbers), "radial" (all radial networks, of NequIP),
         "edge_embedding" (of GVP), "readout", "layers.0" … or all "layers".
+    elements : {"all", "trained"}
+        Which of the initial model's elements the model that is written knows: all, or those of the structures that it
+        was trained on (replayed ones too), so that it refuses others. Training itself is the same.
     replay : ReplayConfig or None
         See there.
     """
@@ -82,4 +85,5 @@ class FinetuneConfig(Config):
     modal: str | None = None
     references: Literal["refitted", "frozen"] = "refitted"
     freeze: tuple[str, ...] = ()
+    elements: Literal["all", "trained"] = "all"
     replay: ReplayConfig | None = None

@@ -20,6 +20,7 @@ from ase_equivariant.precision import parse_dtype
 from ase_equivariant.training.build import (
     build_start,
     describe_splits,
+    finished,
     make_card,
     make_fingerprint,
     summary,
@@ -133,7 +134,8 @@ def train(
             say(f"{f'continuing in epoch {last_epoch + 1}' if state else 'starting'}, in {folder}")
 
         def save(best: Potential, record: dict[str, Any], evaluations: dict[str, Evaluation] | None = None) -> None:
-            save_model(model_file, best, make_card(config, best, splits, {**record, **start.describe()}, evaluations))
+            kept = finished(best, start, splits)
+            save_model(model_file, kept, make_card(config, kept, splits, {**record, **start.describe()}, evaluations))
 
         outcome = fit(
             config,

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.io import write
+from ase.calculators.emt import EMT
+from ase.io import read, write
 from emt_data import SMALL, emt_atoms, emt_frames, small_config
 from test_run import CountingClock, rows
 from typer.testing import CliRunner
@@ -247,6 +248,31 @@ def test_what_the_initial_model_keeps_fixed_stays_fixed(shifted, tmp_path):
     assert not torch.equal(tuned.network.embedding, potential.network.embedding.float())
     with pytest.raises(ConfigError, match="leaves nothing to train"):
         start_of(config(shifted, path, tmp_path, {"freeze": ["embedding", "layers", "readout"]}))
+
+
+def test_elements_that_nothing_taught_may_be_left_out(shifted, parent, tmp_path):
+    """A parent of copper and gold, trained on copper alone; the finished run may be written again either way."""
+    copper = [atoms for atoms in read(shifted, ":") if set(atoms.symbols) == {"Cu"}]
+    copper += [atoms.copy() for atoms in emt_atoms(8, seed=3)]
+    for atoms in copper:
+        atoms.symbols[:] = "Cu"
+        atoms.calc = EMT()
+        atoms.get_forces(), atoms.get_stress()
+    write(tmp_path / "copper.xyz", copper)
+    whole = train(config(tmp_path / "copper.xyz", parent, tmp_path / "run"), quiet=True)
+    before = load_model(whole.model_file).potential
+    again = train(config(tmp_path / "copper.xyz", parent, tmp_path / "run", {"elements": "trained"}), quiet=True)
+    loaded = load_model(again.model_file)
+    assert again.record["steps"] == whole.record["steps"]
+    assert (before.species, loaded.potential.species) == (("Cu", "Au"), ("Cu",))
+    assert loaded.card.training["parameters"] < load_model(parent).card.training["parameters"]
+    atoms = copper[0]
+    graph = atoms_to_graph(atoms, before.cutoff)
+    torch.testing.assert_close(loaded.potential(graph)["forces"], before(graph)["forces"], rtol=1e-4, atol=1e-6)
+    replay = {"files": str(shifted), "num_structures": 3, "fraction": 0.3, "labelled_by": "init"}
+    finetune = {"elements": "trained", "replay": replay}
+    replayed = train(config(tmp_path / "copper.xyz", parent, tmp_path / "other", finetune), quiet=True)
+    assert load_model(replayed.model_file).potential.species == ("Cu", "Au")
 
 
 def test_mistakes_are_named(shifted, parent, tmp_path):
