@@ -1,7 +1,6 @@
 """Write models/NAME.md for the shipped models: what the file says of itself, and speed and drift measured here.
 
-python scripts/model_cards.py [FOLDER]    # minutes
-"""
+python scripts/model_cards.py [FOLDER]    # minutes"""
 
 import platform
 import sys
@@ -29,6 +28,7 @@ def card(name: str, path: Path) -> str:
         "elements": ", ".join(loaded.potential.species),
         "level of theory": about.level_of_theory,
         "training data": about.training_data,
+        **({"fine-tuned from": about.training["parent"]["name"]} if "parent" in about.training else {}),
         "data licence, model licence": f"{about.data_license}, {about.license}",
         "cutoff, parameters, file": f"{loaded.potential.cutoff:g} Å, {size}, {path.stat().st_size / 1e6:.2f} MB",
         "sha256": header.sha256,
