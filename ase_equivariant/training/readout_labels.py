@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,8 @@ DIPOLE_UNITS = {"e*Angstrom": 1.0, "Debye": Debye, "au": Bohr}
 POLARIZABILITY_UNITS = {"e2*Angstrom2/eV": 1.0, "Angstrom3": 1 / COULOMB, "au": Bohr**2 / Hartree}
 _SHAPES = {"dipole": (3,), "polarizability": (3, 3), "charges": (), "born_effective_charges": (3, 3)}
 _CHARGE_TOLERANCE = 0.1  # e; populations that are integrated on grids are 0.01 off, a wrong charge is 1 off
+_NO_SPREAD = 1e-6  # of the labels' own root mean square, below which what references leave is rounding
+_NO_LABEL = 1e-9  # of the package's units, root mean square below which all labels are zeros that were computed
 PER_ATOM = ("charges", "born_effective_charges")
 
 
@@ -65,27 +68,45 @@ def as_label(name: str, value: object, of_atoms: bool, num_atoms: int) -> Label:
     if name in _SHAPES:
         of_atoms = name in PER_ATOM
         return Label(as_numbers(name, value, (num_atoms,) * of_atoms + _SHAPES[name]), of_atoms)
-    size = np.asarray(value).size // (max(1, num_atoms) if of_atoms else 1)
-    return Label(as_numbers(name, value, (num_atoms,) * of_atoms + (size,)), of_atoms)
+    values = _floats(name, value)
+    if not of_atoms:
+        return Label(values.reshape(-1), of_atoms)
+    if values.shape[:1] != (num_atoms,):
+        raise ValueError(f"{name} has the wrong shape {values.shape}: ({num_atoms}, …) is wanted, a row for each atom")
+    return Label(values.reshape(num_atoms, math.prod(values.shape[1:])), of_atoms)
 
 
 def as_numbers(name: str, value: object, *shapes: tuple[int, ...]) -> np.ndarray:
-    """Values in the first of the shapes that takes as many.
+    """Values in the first of the shapes that they fit: axes of length 1 do not count, last axes may be flattened.
 
     Raises
     ------
     ValueError
-        If none does, or they are no numbers; names the label.
+        If they fit none, such as the transpose of one, or are no numbers; names the label.
     """
-    try:
-        values = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} is no number: {str(value)[:40]!r}") from None
+    values = _floats(name, value)
     for shape in shapes:
-        if values.size == np.prod(shape, dtype=int):
+        if _fits(values.shape, shape):
             return values.reshape(shape)
     wanted = " or ".join("one number" if shape == () else str(shape) for shape in shapes)
     raise ValueError(f"{name} has the wrong shape {values.shape}: {wanted} is wanted")
+
+
+def _floats(name: str, value: object) -> np.ndarray:
+    try:
+        return np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is no number: {str(value)[:40]!r}") from None
+
+
+def _fits(found: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether an array holds the numbers of the wanted shape in its order; a size that agrees may be a transpose."""
+    flattened = ((*wanted[:k], math.prod(wanted[k:])) for k in range(len(wanted) + 1))
+    return _without_ones(found) in map(_without_ones, flattened)
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(length for length in shape if length != 1)
 
 
 def convert_labels(frame: Frame, config: LabelConfig) -> Frame:
@@ -183,7 +204,7 @@ def set_readout_scales(potential: Potential, frames: Sequence[Frame]) -> None:
     """Set the scales, and the references of species, of read-outs that have labels.
 
     The isotropic polarizability and the charge of a species are least-squares fits; the scale is the root mean square
-    of what remains of a component, by √atom where a value is summed over atoms.
+    of what remains of a component, by √atom where a value is summed over atoms, and 1 where nothing but rounding does.
     """
     for key, read in potential.tensor_readouts().items():
         labelled = [(frame.atoms.numbers, frame.readouts[key]) for frame in frames if key in frame.readouts]
@@ -201,7 +222,20 @@ def set_readout_scales(potential: Potential, frames: Sequence[Frame]) -> None:
             total = sum(np.bincount(i, v, minlength=len(shift)) for i, v in zip(indices, values, strict=True))
             shift = np.asarray(total) / np.maximum(counts.sum(0), 1)
             values = [value - shift[index] for value, index in zip(values, indices, strict=True)]
-        size = float(np.sqrt(np.mean(np.concatenate([value.ravel() for value in values]) ** 2)))
-        if not labelled[0][1].per_atom:
-            size /= float(np.sqrt(counts.sum(1).mean()))
-        read.scaling.set(scale=[size or 1.0] * len(shift), shift=shift.tolist())
+        atoms = 1.0 if labelled[0][1].per_atom else float(counts.sum(1).mean())
+        size = _scale(key, values, [label.values for _, label in labelled], atoms)
+        read.scaling.set(scale=[size] * len(shift), shift=shift.tolist())
+
+
+def _scale(key: str, remaining: Sequence[np.ndarray], labels: Sequence[np.ndarray], atoms: float) -> float:
+    """Root mean square of what remains of labels, by √atom; 1 where that is rounding, by which no error is divided.
+
+    Rounding of labels that are zeros has a size that can be told only where their unit is known.
+    """
+    size = _root_mean_square(remaining)
+    least = max(_NO_SPREAD * _root_mean_square(labels), _NO_LABEL if key in _SHAPES else 0.0)
+    return size / math.sqrt(atoms) if size > least else 1.0
+
+
+def _root_mean_square(values: Sequence[np.ndarray]) -> float:
+    return float(np.sqrt(np.mean(np.concatenate([value.ravel() for value in values]) ** 2)))

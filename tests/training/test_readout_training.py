@@ -24,10 +24,12 @@ from ase_equivariant.training.database import write_database
 from ase_equivariant.training.dataset import Batch, to_batch
 from ase_equivariant.training.evaluate import evaluate
 from ase_equivariant.training.fit_config import LossConfig
+from ase_equivariant.training.frames import Frame, Label
 from ase_equivariant.training.label_checks import warn_of_idle_readouts
 from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.loss import Loss, compute_errors
 from ase_equivariant.training.readers import DataError, read_frames
+from ase_equivariant.training.readout_labels import as_numbers, set_readout_scales
 from ase_equivariant.training.run import train
 
 NETWORK = {"cutoff": 4.0, "num_layers": 2, "irreps_hidden": "4x0e+4x1o+4x2e", "num_radial": 4, "radial_hidden": [8]}
@@ -168,14 +170,34 @@ def test_charges_that_do_not_sum_to_the_structures_are_refused(tmp_path):
         ({"mu": [1.0, 2.0, np.nan]}, {"dipole_key": "mu"}, "not finite"),
         ({"other": [1.0, 2.0, 3.0]}, {"dipole_key": "mu"}, "dipole_key = 'mu' is in no structure"),
         ({"alpha": np.arange(9.0)}, {"polarizability_key": "alpha"}, "not symmetric"),
+        ({"f": np.ones((3, 4))}, {"forces_key": "f"}, r"forces has the wrong shape \(3, 4\): \(4, 3\) is wanted"),
+        ({"s": np.ones((2, 3))}, {"stress_key": "s"}, r"stress has the wrong shape \(2, 3\): \(6,\) or \(3, 3\)"),
+        ({"Z": np.ones((9, 4))}, {"readout_keys": {"born_effective_charges": "Z"}}, r"\(9, 4\): \(4, 3, 3\) is"),
     ],
 )
 def test_wrong_labels_are_refused(tmp_path, info, options, message):
-    atoms = water(0)
+    atoms = molecule("NH3")
     atoms.info.update(info)
-    write(tmp_path / "one.xyz", atoms, format="extxyz")
+    write(tmp_path / "one.traj", atoms)
     with pytest.raises(DataError, match=message):
-        read_frames(tmp_path / "one.xyz", LabelConfig.parse(options))
+        read_frames(tmp_path / "one.traj", LabelConfig.parse(options))
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 3), (4, 9), (36,), (1, 4, 9), (4, 1, 3, 3)])
+def test_labels_may_be_flattened(shape):
+    found = as_numbers("Z", np.arange(36.0).reshape(shape), (4, 3, 3))
+    np.testing.assert_array_equal(found, np.arange(36.0).reshape(4, 3, 3))
+
+
+@pytest.mark.parametrize(("charge", "scatter"), [(0.4, 0.0), (0.0, 0.0), (0.4, 0.1)])
+def test_what_constant_labels_leave_is_no_scale(charge, scatter):
+    """Charges that species fix leave rounding, 1e-17, which the loss would divide by."""
+    potential, frames, rng = make_potential(), [], np.random.default_rng(0)
+    for seed in range(20):
+        values = np.array([-2 * charge, charge, charge]) + scatter * rng.normal(size=3)
+        frames.append(Frame(water(seed), readouts={"charges": Label(values, per_atom=True)}))
+    set_readout_scales(potential, frames)
+    assert potential.readouts["charges"].scaling.scale.tolist() == pytest.approx([scatter or 1.0] * 2, rel=0.3)
 
 
 def test_periodic_dipoles_are_refused(tmp_path):
