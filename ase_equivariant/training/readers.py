@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,13 @@ from ase import Atoms
 from ase.db import connect
 from ase.io import iread
 from ase.stress import voigt_6_to_full_3x3_stress
-from ase.units import Bohr, Hartree, kcal, kJ, mol
 
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.npz import read_npz
 from ase_equivariant.training.readout_labels import as_numbers, convert_labels, find_labels, keys_of
+from ase_equivariant.training.units import convert_units
 
-_ENERGY_UNITS = {"eV": 1.0, "kcal/mol": kcal / mol, "kJ/mol": kJ / mol, "Hartree": Hartree}
-_LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": Bohr}
 DATABASES = (".db", ".aselmdb")
 UNITS_NOTE = "ase_equivariant_units"
 # A process may open a file of LMDB only once.
@@ -129,16 +126,11 @@ def finish(frame: Frame, where: str, path: Path, config: LabelConfig, allow_nonf
         If a label has the wrong shape, is not finite and not allowed to be, or cannot be.
     """
     _check(frame, where, allow_nonfinite)
-    frame = _convert(frame, _ENERGY_UNITS[energy_unit(path, config)], _LENGTH_UNITS[config.length_units])
+    frame = convert_units(frame, path, config)
     try:
         return convert_labels(frame, config)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from None
-
-
-def energy_unit(path: Path, config: LabelConfig) -> str:
-    """Unit of the energies of a file, "auto" decided."""
-    return ("kcal/mol" if path.suffix == ".npz" else "eV") if config.units == "auto" else config.units
 
 
 def iterate_structures(path: Path, config: LabelConfig | None = None) -> Iterator[Atoms]:
@@ -341,18 +333,3 @@ def _check(frame: Frame, where: str, allow_nonfinite: bool) -> None:
         raise DataError(f"{where}: a position is not finite; remove the structure")
     if frame.forces is not None and frame.forces.shape != (len(frame.atoms), 3):
         raise DataError(f"{where}: {len(frame.atoms)} atoms but forces of shape {frame.forces.shape}")
-
-
-def _convert(frame: Frame, energy: float, length: float) -> Frame:
-    if energy == length == 1.0:
-        return frame
-    atoms = frame.atoms.copy()
-    atoms.set_cell(atoms.cell * length, scale_atoms=False)
-    atoms.positions *= length
-    return replace(
-        frame,
-        atoms=atoms,
-        energy=None if frame.energy is None else frame.energy * energy,
-        forces=None if frame.forces is None else frame.forces * (energy / length),
-        stress=None if frame.stress is None else frame.stress * (energy / length**3),
-    )

@@ -24,7 +24,8 @@ from ase_equivariant.training.doctor.units import check_units
 from ase_equivariant.training.doctor.zeros import check_zeros
 from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.labels import LabelConfig
-from ase_equivariant.training.readers import energy_unit, read_frames
+from ase_equivariant.training.readers import read_frames
+from ase_equivariant.training.units import energy_unit
 
 # Besides that of units, of which a part may have several.
 CHECKS: tuple[Callable[[Dataset], list[Finding]], ...] = (
