@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -76,3 +76,19 @@ def _turned(name: str, label: Label, rotation: np.ndarray) -> Label:
     for axis in range(-_CARTESIAN_INDICES[name], 0):
         values = np.moveaxis(np.tensordot(values, rotation, (axis, 1)), -1, axis)
     return replace(label, values=values)
+
+
+def bare_structure(atoms: Atoms, charge_key: str, labels: Iterable[str] = ()) -> Atoms:
+    """Species, positions, cell, pbc, charge and short notes; a direction without a lattice vector is not periodic.
+
+    Labels are no notes: a note would keep its unit. The charge is what ``charge_key`` names, and nothing else.
+    """
+    pbc = atoms.pbc & atoms.cell.any(1)
+    kept = {key: value for key, value in atoms.info.items() if isinstance(value, str | int | float | np.generic)}
+    notes = {key: value.item() if isinstance(value, np.generic) else value for key, value in kept.items()}
+    for key in (*labels, "charge"):
+        notes.pop(key, None)
+    if charge_key in atoms.info:
+        charge = atoms.info[charge_key]
+        notes["charge"] = charge.item() if isinstance(charge, np.generic) else charge
+    return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=pbc, info=notes)

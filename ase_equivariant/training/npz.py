@@ -21,8 +21,8 @@ _ORIGINAL = ("coords", "nuclear_charges", "old_energies", "old_forces")
 _CLASSIC = ("R", "z", "E", "F")
 
 
-def read_npz(path: Path, config: LabelConfig) -> list[Frame]:
-    """Read frames in the file's own units.
+def read_npz(path: Path, config: LabelConfig, *, labelled: bool = True) -> list[Frame]:
+    """Read frames in the file's own units; not ``labelled``, structures and charges only, whatever else there is.
 
     Understands revised MD17 (``coords``, ``nuclear_charges``, ``energies``, ``forces``, and
     ``old_energies``, ``old_forces`` for ``labels="original"``), MD17 (``R``, ``z``, ``E``,
@@ -42,23 +42,25 @@ def read_npz(path: Path, config: LabelConfig) -> list[Frame]:
         raise
     except Exception as error:  # what is damaged makes zipfile, zlib, numpy and pickle stumble in any way
         raise ValueError(f"{path}: not a whole npz file ({type(error).__name__}: {error})") from None
-    names, readouts = names_of(arrays, config), keys_of(config)
-    wanted = (*names[:3], *((config.forces_key,) if config.forces_key else ()), *readouts.values())
+    names, readouts = names_of(arrays, config), keys_of(config) if labelled else {}
+    named = (names[2], *((config.forces_key,) if config.forces_key else ()), *readouts.values())
+    wanted = (*names[:2], *(named if labelled else ()))
     missing = [name for name in wanted if name not in arrays]
     if missing:
         raise ValueError(f"{path}: no array {' nor '.join(map(repr, missing))}; it has {', '.join(arrays)}")
     arrays = {name: np.atleast_1d(array) for name, array in arrays.items()}
     count, numbers = len(arrays[names[0]]), arrays[names[1]]
     shared = numbers.ndim == 1 and numbers.dtype != object  # one molecule throughout
-    for name in (*(() if shared else names[1:2]), *names[2:], *readouts.values()):
+    for name in (*(() if shared else names[1:2]), *(names[2:] if labelled else ()), *readouts.values()):
         if name in arrays and len(arrays[name]) != count:
             raise ValueError(f"{path}: {count} structures but {len(arrays[name])} {name}")
     charges = _charges(arrays, config.charge_key, count, path)
     frames = []
     for k in range(count):
         try:
-            own = {name: arrays[key][k] for name, key in readouts.items()}
-            frames.append(_frame(arrays, names, k, numbers if shared else numbers[k], own))
+            positions = np.asarray(arrays[names[0]][k], dtype=float)
+            frame = Frame(Atoms(numbers=numbers if shared else numbers[k], positions=positions))
+            frames.append(_label(frame, arrays, names, readouts, k) if labelled else frame)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: structure {k}: arrays of wrong shapes or of no numbers ({error})") from None
         if charges is not None:
@@ -66,14 +68,15 @@ def read_npz(path: Path, config: LabelConfig) -> list[Frame]:
     return frames
 
 
-def _frame(
-    arrays: dict[str, np.ndarray], names: tuple[str, str, str, str], k: int, numbers: Any, readouts: dict[str, Any]
+def _label(
+    frame: Frame, arrays: dict[str, np.ndarray], names: tuple[str, str, str, str], readouts: dict[str, str], k: int
 ) -> Frame:
-    coords, _, energies, forces = names
-    atoms = Atoms(numbers=numbers, positions=np.asarray(arrays[coords][k], dtype=float))
+    """The frame with labels of structure ``k``."""
+    _, _, energies, forces = names
+    atoms, own = frame.atoms, {name: arrays[key][k] for name, key in readouts.items()}
     energy = float(np.asarray(arrays[energies][k], dtype=float).reshape(()))
     own_forces = np.asarray(arrays[forces][k], dtype=float) if forces in arrays else None
-    labels = {name: as_label(name, value, _is_by_atom(value, atoms), len(atoms)) for name, value in readouts.items()}
+    labels = {name: as_label(name, value, _is_by_atom(value, atoms), len(atoms)) for name, value in own.items()}
     return Frame(atoms, energy, own_forces, readouts=labels)
 
 

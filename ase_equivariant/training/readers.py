@@ -14,7 +14,8 @@ from ase.db import connect
 from ase.io import iread
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from ase_equivariant.training.frames import Frame
+from ase_equivariant.graph.convert import total_charge
+from ase_equivariant.training.frames import Frame, bare_structure
 from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.npz import read_npz
 from ase_equivariant.training.readout_labels import as_numbers, convert_labels, find_labels, keys_of
@@ -47,8 +48,8 @@ def read_frames(
     Raises
     ------
     DataError
-        If a file is missing, unreadable or empty, or a label is missing by name, of the
-        wrong shape, or not finite and not allowed to be.
+        If a file is missing, unreadable or empty, a label is missing by name, of the
+        wrong shape, or not finite and not allowed to be, or a structure's charge is no finite number.
     """
     config = config or LabelConfig()
     paths = [files] if isinstance(files, str | Path) else files
@@ -82,13 +83,13 @@ def iterate_frames(
     frames: Iterable[Frame]
     if path.suffix == ".npz":
         try:
-            frames = read_npz(path, config)
+            frames = read_npz(path, config, labelled=labelled)
         except ValueError as error:
             raise DataError(str(error)) from None
     elif labelled:
         frames = label_all(path, config)
     else:
-        frames = (Frame(_bare(atoms, config.charge_key)) for atoms in iterate_structures(path, config))
+        frames = (Frame(bare_structure(atoms, config.charge_key)) for atoms in iterate_structures(path, config))
     for k, frame in enumerate(frames):
         yield finish(frame, f"{path}: structure {k}", path, config, allow_nonfinite)
 
@@ -123,9 +124,10 @@ def finish(frame: Frame, where: str, path: Path, config: LabelConfig, allow_nonf
     Raises
     ------
     DataError
-        If a label has the wrong shape, is not finite and not allowed to be, or cannot be.
+        If a label has the wrong shape, is not finite and not allowed to be, or cannot be; or the charge is no number.
     """
     _check(frame, where, allow_nonfinite)
+    _check_charge(frame.atoms, where, config.charge_key)
     frame = convert_units(frame, path, config)
     try:
         return convert_labels(frame, config)
@@ -281,7 +283,7 @@ def label_one(atoms: Atoms, where: str, config: LabelConfig) -> Frame:
         if atoms.cell.rank < 3:
             raise DataError(f"{where}: has a virial but no cell, so there is no stress")
         stress = -stress / atoms.get_volume()
-    bare = _bare(atoms, config.charge_key, label_keys(config).values())
+    bare = bare_structure(atoms, config.charge_key, label_keys(config).values())
     if config.dipole_origin == "mass" and atoms.has("masses"):
         bare.set_masses(atoms.get_masses())
     return Frame(bare, energy, forces, stress, readouts)
@@ -301,22 +303,6 @@ def _full_stress(stress: Any) -> np.ndarray:
     return voigt_6_to_full_3x3_stress(values) if values.size == 6 else values
 
 
-def _bare(atoms: Atoms, charge_key: str, labels: Iterable[str] = ()) -> Atoms:
-    """Species, positions, cell, pbc, charge and short notes; a direction without a lattice vector is not periodic.
-
-    Labels are no notes: a note would keep its unit.
-    """
-    pbc = atoms.pbc & atoms.cell.any(1)
-    kept = {key: value for key, value in atoms.info.items() if isinstance(value, str | int | float | np.generic)}
-    notes = {key: value.item() if isinstance(value, np.generic) else value for key, value in kept.items()}
-    for key in labels:
-        notes.pop(key, None)
-    if charge_key in atoms.info:
-        charge = atoms.info[charge_key]
-        notes["charge"] = charge.item() if isinstance(charge, np.generic) else charge
-    return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=pbc, info=notes)
-
-
 def _check(frame: Frame, where: str, allow_nonfinite: bool) -> None:
     if len(frame.atoms) == 0:
         raise DataError(f"{where}: has no atoms; remove it")
@@ -333,3 +319,13 @@ def _check(frame: Frame, where: str, allow_nonfinite: bool) -> None:
         raise DataError(f"{where}: a position is not finite; remove the structure")
     if frame.forces is not None and frame.forces.shape != (len(frame.atoms), 3):
         raise DataError(f"{where}: {len(frame.atoms)} atoms but forces of shape {frame.forces.shape}")
+
+
+def _check_charge(atoms: Atoms, where: str, charge_key: str) -> None:
+    try:
+        total_charge(atoms)
+    except ValueError:
+        raise DataError(
+            f"{where}: {charge_key} = {str(atoms.info['charge'])[:40]!r} is not a charge in e: give a number, such as "
+            "1, or name another entry by data.charge_key"
+        ) from None

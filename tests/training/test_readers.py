@@ -58,6 +58,22 @@ def test_charges_by_name_with_labels_and_without(tmp_path):
         assert read(tmp_path / "a.xyz", config)[0].atoms.info["charge"] == -1
 
 
+def test_a_charge_of_another_name_is_none(tmp_path):
+    write(tmp_path / "a.xyz", [Atoms("H", info={"charge": 5, "energy": 0.0, **own}) for own in ({"q": 1}, {})])
+    for read in (read_frames, read_structures):
+        frames = read(tmp_path / "a.xyz", LabelConfig(charge_key="q"))
+        assert [frame.atoms.info.get("charge", 0) for frame in frames] == [1, 0]
+
+
+@pytest.mark.parametrize("charge", ["neutral", float("nan")])
+def test_charges_that_are_no_numbers_are_refused(tmp_path, charge):
+    write(tmp_path / "a.traj", [Atoms("H", info={"q": q, "energy": 0.0}) for q in (0, charge)])
+    message = rf"a\.traj: structure 1: q = '{charge}' is not a charge in e: .* data\.charge_key"
+    for read in (read_frames, read_structures):
+        with pytest.raises(DataError, match=message):
+            read(tmp_path / "a.traj", LabelConfig(charge_key="q"))
+
+
 def test_dummy_atoms_are_refused(tmp_path):
     write(tmp_path / "a.xyz", [Atoms("CO", info={"energy": 0.0}), Atoms("CX", info={"energy": 0.0})])
     with pytest.raises(DataError, match=r"a\.xyz: structure 1: atom 1 is no element"):
@@ -163,6 +179,24 @@ def test_charges_of_structures_in_an_npz(tmp_path, charge):
     expected = np.broadcast_to(charge.reshape(-1), 5)
     assert [frame.atoms.info["charge"] for frame in frames] == expected.tolist()
     assert "charge" not in read_frames(tmp_path / "a.npz")[0].atoms.info
+
+
+def test_charges_of_an_npz_that_are_not_finite(tmp_path):
+    revised_md17(tmp_path / "a.npz", Q=np.array([0, 1, np.nan, 0, 0]))
+    with pytest.raises(DataError, match=r"a\.npz: structure 2: Q = 'nan' is not a charge in e"):
+        read_frames(tmp_path / "a.npz", LabelConfig(charge_key="Q"))
+
+
+def test_structures_of_an_npz_without_labels(tmp_path):
+    """Energies may be there under another name or not at all."""
+    arrays = revised_md17(tmp_path / "a.npz", charge=-1)
+    bare = {name: arrays[name] for name in ("coords", "nuclear_charges", "charge")}
+    np.savez(tmp_path / "b.npz", **bare, E=arrays["energies"])
+    config = LabelConfig(energy_key="E", forces_key="F", length_units="Bohr")
+    for file in ("a.npz", "b.npz"):
+        frames = read_structures(tmp_path / file, config)
+        assert [(frame.energy, frame.atoms.info) for frame in frames] == [(None, {"charge": -1})] * 5
+        np.testing.assert_allclose([f.atoms.positions for f in frames], arrays["coords"] * Bohr)
 
 
 def test_charges_of_atoms_are_none_of_structures(tmp_path):
