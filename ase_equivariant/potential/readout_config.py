@@ -180,3 +180,8 @@ AnyReadout = Annotated[DipoleConfig | PolarizabilityConfig | ChargesConfig | Irr
 def irreps_read(readouts: tuple[ReadoutConfig, ...]) -> list[Irrep]:
     """Irreps that read-outs take, each once."""
     return sorted({ir for readout in readouts for _, ir in readout.irreps()})
+
+
+def readouts_of_atoms(readouts: tuple[ReadoutConfig, ...]) -> frozenset[str]:
+    """Names of those with a value for each atom."""
+    return frozenset(readout.key for readout in readouts if readout.per_atom)

@@ -13,6 +13,7 @@ from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.io.model_file import load_model
 from ase_equivariant.io.registry import resolve
 from ase_equivariant.potential import Potential
+from ase_equivariant.potential.readout_config import readouts_of_atoms
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.frames import Frame, Label
 from ase_equivariant.training.readers import DataError, read_frames, read_structures
@@ -117,8 +118,11 @@ def replay_sources(config: TrainConfig, parent: Parent) -> list[Frame]:
     replay = config.finetune.replay
     if replay is None:
         return []
-    read = read_frames if replay.labelled_by == "files" else read_structures
-    frames = read(replay.files, replay.label_config())[: replay.num_structures]
+    if replay.labelled_by == "files":
+        of_atoms = readouts_of_atoms(config.model.readouts)
+        frames = read_frames(replay.files, replay.label_config(), of_atoms=of_atoms)[: replay.num_structures]
+    else:
+        frames = read_structures(replay.files, replay.label_config())[: replay.num_structures]
     found = {symbol for frame in frames for symbol in frame.atoms.symbols}
     unknown = sorted(found - set(parent.potential.species))
     if unknown:

@@ -51,8 +51,8 @@ class LabelConfig(Config):
         Name in ``atoms.info``, or of an array (structures,) of an ``.npz`` file, of a structure's total charge in e;
         zero where there is none.
     readout_keys : dict
-        Names of other read-outs, ``{read-out: name}``; those in ``atoms.arrays`` are by atom, and so are arrays
-        (structures, atoms, …) of an ``.npz`` file.
+        Names of other read-outs, ``{read-out: name}``; those in ``atoms.arrays`` are by atom. Arrays (structures, …)
+        of an ``.npz`` file are (structures, atoms, …) where the model's read-out is of atoms.
     """
 
     units: Units = "auto"

@@ -21,13 +21,17 @@ _ORIGINAL = ("coords", "nuclear_charges", "old_energies", "old_forces")
 _CLASSIC = ("R", "z", "E", "F")
 
 
-def read_npz(path: Path, config: LabelConfig, *, labelled: bool = True) -> list[Frame]:
+def read_npz(
+    path: Path, config: LabelConfig, *, labelled: bool = True, of_atoms: Container[str] | None = None
+) -> list[Frame]:
     """Read frames in the file's own units; not ``labelled``, structures and charges only, whatever else there is.
 
     Understands revised MD17 (``coords``, ``nuclear_charges``, ``energies``, ``forces``, and
     ``old_energies``, ``old_forces`` for ``labels="original"``), MD17 (``R``, ``z``, ``E``,
     ``F``), and arrays of arrays where molecules differ in size; energies, forces and read-outs (frames, …) or, by atom,
     (frames, atoms, …) by the names that ``config`` gives, too; and charges of structures, one number or (frames,).
+    The user's own read-outs are by atom if ``of_atoms`` has their names; if it is not given, where they have a row for
+    each atom, which a (frames, 3, 3) of three atoms has, too, and (frames, atoms) has not.
 
     Raises
     ------
@@ -60,7 +64,8 @@ def read_npz(path: Path, config: LabelConfig, *, labelled: bool = True) -> list[
         try:
             positions = np.asarray(arrays[names[0]][k], dtype=float)
             frame = Frame(Atoms(numbers=numbers if shared else numbers[k], positions=positions))
-            frames.append(_label(frame, arrays, names, readouts, k) if labelled else frame)
+            own = {name: arrays[key][k] for name, key in readouts.items()}
+            frames.append(_label(frame, arrays, names, own, k, of_atoms) if labelled else frame)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: structure {k}: arrays of wrong shapes or of no numbers ({error})") from None
         if charges is not None:
@@ -69,20 +74,22 @@ def read_npz(path: Path, config: LabelConfig, *, labelled: bool = True) -> list[
 
 
 def _label(
-    frame: Frame, arrays: dict[str, np.ndarray], names: tuple[str, str, str, str], readouts: dict[str, str], k: int
+    frame: Frame,
+    arrays: dict[str, np.ndarray],
+    names: tuple[str, str, str, str],
+    readouts: dict[str, Any],
+    k: int,
+    of_atoms: Container[str] | None,
 ) -> Frame:
     """The frame with labels of structure ``k``."""
     _, _, energies, forces = names
-    atoms, own = frame.atoms, {name: arrays[key][k] for name, key in readouts.items()}
+    atoms, labels = frame.atoms, {}
     energy = float(np.asarray(arrays[energies][k], dtype=float).reshape(()))
     own_forces = np.asarray(arrays[forces][k], dtype=float) if forces in arrays else None
-    labels = {name: as_label(name, value, _is_by_atom(value, atoms), len(atoms)) for name, value in own.items()}
+    for name, value in readouts.items():
+        by_atom = name in of_atoms if of_atoms is not None else np.ndim(value) > 1 and len(value) == len(atoms)
+        labels[name] = as_label(name, value, by_atom, len(atoms))
     return Frame(atoms, energy, own_forces, readouts=labels)
-
-
-def _is_by_atom(value: Any, atoms: Atoms) -> bool:
-    """Whether a user-named read-out has a row for each atom; one of a structure is a single row."""
-    return np.ndim(value) > 1 and len(value) == len(atoms)
 
 
 def _charges(arrays: dict[str, np.ndarray], name: str, count: int, path: Path) -> list[float] | None:
@@ -132,7 +139,7 @@ def _read_array(stream: IO[bytes], path: Path, member: str) -> np.ndarray:
             return _NumbersOnly(stream).load()
         except pickle.UnpicklingError as error:
             raise _RefusedError(f"{path}: {member} {error}") from None
-    flat = np.frombuffer(stream.read(), dtype=dtype)
+    flat = np.frombuffer(bytearray(stream.read()), dtype=dtype)  # PyTorch wants what it shares to be writable
     return flat.reshape(shape, order="F" if fortran_order else "C")
 
 

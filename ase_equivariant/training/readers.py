@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ase_equivariant.graph.convert import total_charge
 from ase_equivariant.training.frames import Frame, bare_structure
 from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.npz import read_npz
-from ase_equivariant.training.readout_labels import as_numbers, convert_labels, find_labels, keys_of
+from ase_equivariant.training.readout_labels import as_numbers, convert_labels, find_labels, find_value, label_keys
 from ase_equivariant.training.units import convert_units
 
 DATABASES = (".db", ".aselmdb")
@@ -32,7 +32,11 @@ class DataError(ValueError):
 
 
 def read_frames(
-    files: str | Path | Sequence[str | Path], config: LabelConfig | None = None, *, allow_nonfinite: bool = False
+    files: str | Path | Sequence[str | Path],
+    config: LabelConfig | None = None,
+    *,
+    allow_nonfinite: bool = False,
+    of_atoms: Container[str] | None = None,
 ) -> list[Frame]:
     """Read every structure of one or several files, labels in eV, eV/Å and eV/Å³.
 
@@ -44,6 +48,9 @@ def read_frames(
         Names and units of the labels.
     allow_nonfinite : bool
         Read NaN and infinities as they are instead of refusing them.
+    of_atoms : container of str, optional
+        Names of the user's own read-outs that ``.npz`` files have by atom, which those do not say themselves; see
+        :func:`~ase_equivariant.training.npz.read_npz`.
 
     Raises
     ------
@@ -53,7 +60,9 @@ def read_frames(
     """
     config = config or LabelConfig()
     paths = [files] if isinstance(files, str | Path) else files
-    frames = [frame for path in paths for frame in iterate_frames(Path(path), config, allow_nonfinite)]
+    frames = [
+        frame for path in paths for frame in iterate_frames(Path(path), config, allow_nonfinite, of_atoms=of_atoms)
+    ]
     if not frames:
         raise DataError(f"{', '.join(map(str, paths))}: no structures in it")
     return frames
@@ -70,7 +79,12 @@ def read_structures(files: str | Path | Sequence[str | Path], config: LabelConfi
 
 
 def iterate_frames(
-    path: Path, config: LabelConfig, allow_nonfinite: bool = False, *, labelled: bool = True
+    path: Path,
+    config: LabelConfig,
+    allow_nonfinite: bool = False,
+    *,
+    labelled: bool = True,
+    of_atoms: Container[str] | None = None,
 ) -> Iterator[Frame]:
     """Frames of one file as :func:`read_frames` gives them, one after the other; an npz file is in memory as a whole.
 
@@ -83,7 +97,7 @@ def iterate_frames(
     frames: Iterable[Frame]
     if path.suffix == ".npz":
         try:
-            frames = read_npz(path, config, labelled=labelled)
+            frames = read_npz(path, config, labelled=labelled, of_atoms=of_atoms)
         except ValueError as error:
             raise DataError(str(error)) from None
     elif labelled:
@@ -214,15 +228,6 @@ def atoms_of(row: Any) -> Atoms:
     return atoms
 
 
-def label_keys(config: LabelConfig) -> dict[str, str]:
-    """Options of a configuration that name labels, and the names."""
-    options = ("energy_key", "forces_key", "stress_key", "virial_key")
-    keys = {option: getattr(config, option) for option in options if getattr(config, option) is not None}
-    for name, key in keys_of(config).items():
-        keys[f"{name}_key" if f"{name}_key" in LabelConfig.model_fields else f"readout_keys.{name}"] = key
-    return keys
-
-
 class LabelNames:
     """Whether the labels that a configuration names occur in any structure of a file, and energies or forces do."""
 
@@ -232,7 +237,7 @@ class LabelNames:
 
     def add(self, atoms: Atoms, frame: Frame) -> None:
         """Look at a structure, and at the frame made of it."""
-        self._missing = {name: key for name, key in self._missing.items() if _find(atoms, (key,)) is None}
+        self._missing = {name: key for name, key in self._missing.items() if find_value(atoms, (key,)) is None}
         self._labelled |= frame.energy is not None or frame.forces is not None or bool(frame.readouts)
         own = [*(atoms.calc.results if atoms.calc else {}), *atoms.info, *atoms.arrays]
         self._there.update(dict.fromkeys(name for name in own if name not in ("numbers", "positions")))
@@ -269,9 +274,9 @@ def label_one(atoms: Atoms, where: str, config: LabelConfig) -> Frame:
     DataError
         If one has the wrong shape; the message begins with ``where``.
     """
-    energy = _find(atoms, (config.energy_key,) if config.energy_key else ("energy", "free_energy"))
-    forces = _find(atoms, (config.forces_key or "forces",))
-    stress = _find(atoms, (config.virial_key or config.stress_key or "stress",))
+    energy = find_value(atoms, (config.energy_key,) if config.energy_key else ("energy", "free_energy"))
+    forces = find_value(atoms, (config.forces_key or "forces",))
+    stress = find_value(atoms, (config.virial_key or config.stress_key or "stress",))
     try:
         energy = None if energy is None else float(as_numbers("energy", energy, ()))
         forces = None if forces is None else as_numbers("forces", forces, (len(atoms), 3))
@@ -287,15 +292,6 @@ def label_one(atoms: Atoms, where: str, config: LabelConfig) -> Frame:
     if config.dipole_origin == "mass" and atoms.has("masses"):
         bare.set_masses(atoms.get_masses())
     return Frame(bare, energy, forces, stress, readouts)
-
-
-def _find(atoms: Atoms, keys: Iterable[str]) -> Any:
-    results = atoms.calc.results if atoms.calc is not None else {}
-    for key in keys:
-        for place in (results, atoms.info, atoms.arrays):
-            if place.get(key) is not None:
-                return place[key]
-    return None
 
 
 def _full_stress(stress: Any) -> np.ndarray:

@@ -1,10 +1,11 @@
-"""Labels of read-outs beside the energy: out of files, in batches, and the scales that follow from them."""
+"""Names of labels, and those of read-outs beside the energy: out of files, in batches, the scales that follow."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,25 @@ def keys_of(config: LabelConfig) -> dict[str, str]:
     """Read-outs that a configuration names, and under what name a file has them."""
     named = {name: getattr(config, f"{name}_key") for name in ("dipole", "polarizability", "charges")}
     return {name: key for name, key in named.items() if key is not None} | dict(config.readout_keys)
+
+
+def label_keys(config: LabelConfig) -> dict[str, str]:
+    """Options of a configuration that name labels, and the names."""
+    options = ("energy_key", "forces_key", "stress_key", "virial_key")
+    keys = {option: getattr(config, option) for option in options if getattr(config, option) is not None}
+    for name, key in keys_of(config).items():
+        keys[f"{name}_key" if f"{name}_key" in LabelConfig.model_fields else f"readout_keys.{name}"] = key
+    return keys
+
+
+def find_value(atoms: Atoms, keys: Iterable[str]) -> Any:
+    """The first of these names that a calculator's results, ``info`` or ``arrays`` have, None if there is none."""
+    results = atoms.calc.results if atoms.calc is not None else {}
+    for key in keys:
+        for place in (results, atoms.info, atoms.arrays):
+            if place.get(key) is not None:
+                return place[key]
+    return None
 
 
 def find_labels(atoms: Atoms, config: LabelConfig) -> dict[str, Label]:

@@ -16,6 +16,7 @@ import torch
 from ase_equivariant.io.atomic import atomic_path
 from ase_equivariant.io.model_file import save_model
 from ase_equivariant.potential import Potential
+from ase_equivariant.potential.readout_config import readouts_of_atoms
 from ase_equivariant.precision import parse_dtype
 from ase_equivariant.training.build import (
     build_start,
@@ -104,7 +105,7 @@ def train(
 
     main = is_main(config)  # Lightning starts this command anew for each process
     with _threads(config.run.threads), ExitStack() as held:
-        splits = make_splits(config.data)
+        splits = make_splits(config.data, readouts_of_atoms(config.model.readouts))
         counted = config.model.architecture.avg_num_neighbors is None  # from the data
         start = build_start(config, splits)
         potential, config = start.potential, start.config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any
@@ -34,8 +34,10 @@ class Splits:
     digest: bytes = b""
 
 
-def make_splits(config: DataConfig) -> Splits:
+def make_splits(config: DataConfig, of_atoms: Container[str] | None = None) -> Splits:
     """Read the files and divide the structures as configured; the draw depends on ``split_seed`` alone.
+
+    ``of_atoms`` is for :func:`~ase_equivariant.training.readers.read_frames`.
 
     Raises
     ------
@@ -43,7 +45,7 @@ def make_splits(config: DataConfig) -> Splits:
         If files cannot be read or hold too few structures.
     """
     labels = config.label_config()
-    by_file = _read(listed(config.train), labels, config.streaming)
+    by_file = _read(listed(config.train), labels, config.streaming, of_atoms)
     digest = b"".join(source.digest() for source in by_file if isinstance(source, StreamedFrames))
     frames = _choose(by_file)
     wanted = config.references == "isolated_atoms"
@@ -69,14 +71,18 @@ def make_splits(config: DataConfig) -> Splits:
         if isinstance(files, str | tuple):
             if name in parts:
                 raise DataError(f"data.{name} names files and data.{name}_indices is given too: keep one of them")
-            sources = _read(listed(files), labels, config.streaming)
+            sources = _read(listed(files), labels, config.streaming, of_atoms)
             parts[name] = _choose(sources)
             digest += b"".join(source.digest() for source in sources if isinstance(source, StreamedFrames))
     return Splits(parts["train"], parts["validation"], parts.get("test", []), isolated, indices, digest)
 
 
-def _read(files: Sequence[str], labels: LabelConfig, streaming: bool) -> list[Sequence[Frame]]:
-    return [StreamedFrames(path, labels) if streaming else read_frames(path, labels) for path in files]
+def _read(
+    files: Sequence[str], labels: LabelConfig, streaming: bool, of_atoms: Container[str] | None
+) -> list[Sequence[Frame]]:
+    if streaming:
+        return [StreamedFrames(path, labels) for path in files]
+    return [read_frames(path, labels, of_atoms=of_atoms) for path in files]
 
 
 def _choose(sources: Sequence[Sequence[Frame]], indices: Sequence[int] | None = None) -> Sequence[Frame]:

@@ -247,6 +247,32 @@ def test_every_readout_of_an_npz(tmp_path):
         np.testing.assert_allclose(label[name].values, arrays[key][2])
 
 
+def test_the_model_says_which_arrays_of_an_npz_are_by_atom(tmp_path):
+    """A scalar of each atom, and a tensor of a molecule of three atoms, whose arrays have the same shapes otherwise."""
+    rng = np.random.default_rng(0)
+    arrays = {"spin": rng.normal(size=(6, 3)), "tensor": rng.normal(size=(6, 3, 3))}
+    coords = np.array([water(k).positions for k in range(6)])
+    np.savez(tmp_path / "a.npz", coords=coords, nuclear_charges=[8, 1, 1], energies=np.zeros(6), **arrays)
+    readouts = [
+        {"kind": "irreps", "name": "spin", "value": "0e", "of": "atoms"},
+        {"kind": "irreps", "name": "tensor", "value": "0e+1e+2e"},
+    ]
+    values = config(
+        tmp_path / "a.npz",
+        tmp_path / "run",
+        data={"train": str(tmp_path / "a.npz"), "validation": 2, "readout_keys": {name: name for name in arrays}},
+        model={"architecture": {**NETWORK, "irreps_hidden": "4x0e+4x1o+4x1e+4x2e"}, "readouts": readouts},
+        run={"folder": str(tmp_path / "run"), "max_epochs": 1, "batch_size": 4, "threads": 1},
+    )
+    found = train(values, quiet=True).evaluations["validation"].comparisons
+    assert (found["spin"].reference.shape, found["tensor"].reference.shape) == ((6, 1), (2, 9))
+    frame = read_frames(tmp_path / "a.npz", values.data.label_config(), of_atoms={"spin"})[4]
+    np.testing.assert_array_equal(frame.readouts["spin"].values, arrays["spin"][4, :, None])
+    np.savez(tmp_path / "b.npz", coords=coords, nuclear_charges=[8, 1, 1], energies=np.zeros(6), tensor=np.ones((6, 9)))
+    with pytest.raises(DataError, match=r"structure 0: .*tensor has the wrong shape .*, a row for each atom"):
+        read_frames(tmp_path / "b.npz", LabelConfig(readout_keys={"tensor": "tensor"}), of_atoms={"tensor"})
+
+
 @pytest.mark.parametrize(
     ("alpha", "error"),
     [
