@@ -61,11 +61,20 @@ class Batch:
 
     @staticmethod
     def collate(samples: Sequence[Batch]) -> Batch:
-        """Join batches into one."""
+        """Join batches into one.
+
+        Raises
+        ------
+        DataError
+            If labels of a read-out have different shapes.
+        """
         labels = {name: torch.cat([getattr(sample, name) for sample in samples]) for name in _LABELS}
         graphs = [sample.graph for sample in samples]
         sizes = [graph.num_structures for graph in graphs], [graph.num_atoms for graph in graphs]
-        readouts = collate_labels([sample.readouts for sample in samples], *sizes)
+        try:
+            readouts = collate_labels([sample.readouts for sample in samples], *sizes)
+        except ValueError as error:
+            raise DataError(str(error)) from None
         return Batch(graph=AtomicGraph.collate(graphs), readouts=readouts, **labels)
 
     def unlabelled(self) -> Batch:

@@ -147,6 +147,20 @@ def check_comparable(potential: Potential | FrozenPotential, frames: Sequence[Fr
     if not any(f.energy is not None or f.forces is not None or compared & f.readouts.keys() for f in frames):
         names = ", ".join(["an energy", "forces", *readouts])
         raise DataError(f"no {kind} has any of {names}: there is nothing to compare with")
+    check_readout_shapes(potential, frames, part)
+
+
+def check_readout_shapes(potential: Potential | FrozenPotential, frames: Sequence[Frame], part: str = "") -> None:
+    """Refuse labels of another shape than the prediction; the arguments are those of :func:`check_comparable`.
+
+    Raises
+    ------
+    DataError
+        Names the structure and the read-out.
+    """
+    kind = f"{part} structure".strip()
+    known = potential.config.readouts if isinstance(potential, Potential) else ()
+    readouts = {readout.key: readout for readout in known}
     for k, frame in enumerate(frames) if readouts else ():
         for name in readouts.keys() & frame.readouts.keys():
             label, rows = frame.readouts[name], len(frame.atoms) if readouts[name].per_atom else 1

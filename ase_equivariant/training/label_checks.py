@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ase_equivariant.potential.readout_config import DipoleConfig
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.dataset import Batch
+from ase_equivariant.training.frames import Frame
 from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.readers import DataError
+
+_BORN = "born_effective_charges"
 
 
 def check_labels(config: TrainConfig, parts: Mapping[str, Sequence[Batch]]) -> None:
@@ -29,23 +32,34 @@ def check_labels(config: TrainConfig, parts: Mapping[str, Sequence[Batch]]) -> N
                     f"no {part} structure has {name}, but its weight in the loss is {term.weight:g}: "
                     f"set loss.readouts.{name}.weight to 0, or say where they are with data.{where}"
                 )
-    _check_born_charges(config, parts)
 
 
-def _check_born_charges(config: TrainConfig, parts: Mapping[str, Sequence[Batch]]) -> None:
-    """Refuse, before the first step, what the potential would refuse at it."""
-    dipoles = [readout for readout in config.model.readouts if isinstance(readout, DipoleConfig) and readout.charges]
-    terms = config.loss.readout_terms([readout.key for readout in config.model.readouts])
-    if not dipoles or "born_effective_charges" not in terms or terms["born_effective_charges"].weight == 0:
+def check_born_charges(config: TrainConfig, parts: Mapping[str, Iterable[Frame]]) -> None:
+    """Refuse, before the first step, what the potential would refuse in a batch or at the end of the run.
+
+    A batch that has one label computes them for all its structures, whatever their weight in the loss. Structures are
+    looked at only where the configuration names such labels, once each, as they may be streamed.
+
+    Raises
+    ------
+    DataError
+        If a part has Born effective charges and periodic structures, and the dipole is one of point charges, too.
+    """
+    charged = any(isinstance(readout, DipoleConfig) and readout.charges for readout in config.model.readouts)
+    named = {*config.data.readout_keys, *(config.finetune.replay.readout_keys if config.finetune.replay else ())}
+    if not charged or _BORN not in named:
         return
-    for part, samples in parts.items():
-        if any(
-            "born_effective_charges" in sample.readouts and bool(sample.graph.is_periodic.any()) for sample in samples
-        ):
-            raise DataError(
-                f"{part} structures with Born effective charges are periodic, where point charges have no dipole: set "
-                "charges = false in the dipole of [[model.readouts]]"
-            )
+    for part, frames in parts.items():
+        labelled = periodic = False
+        for frame in frames:
+            labelled |= _BORN in frame.readouts
+            periodic |= bool(frame.atoms.pbc.any())
+            if labelled and periodic:
+                raise DataError(
+                    f"{part} structures have Born effective charges and some are periodic, where point charges have no "
+                    "dipole: set charges = false in the dipole of [[model.readouts]], or leave out "
+                    f"data.readout_keys.{_BORN}"
+                )
 
 
 def warn_of_idle_readouts(config: TrainConfig) -> None:
@@ -63,9 +77,9 @@ def warn_of_idle_readouts(config: TrainConfig) -> None:
             stacklevel=2,
         )
     taught = {name for name, term in terms.items() if term.weight > 0}
-    if "born_effective_charges" in taught:
+    if _BORN in taught:
         taught.add("dipole")
-    random = [name for name in terms if name not in taught and name != "born_effective_charges"]
+    random = [name for name in terms if name not in taught and name != _BORN]
     if random and config.init is None:
         warnings.warn(
             f"nothing teaches the read-out {', '.join(random)}, whose weight in the loss is 0: it will be random; "

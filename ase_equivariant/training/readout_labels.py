@@ -204,15 +204,28 @@ def to_tensors(labels: Mapping[str, Label]) -> dict[str, LabelTensor]:
 def collate_labels(
     parts: Sequence[Mapping[str, LabelTensor]], num_structures: Sequence[int], num_atoms: Sequence[int]
 ) -> dict[str, LabelTensor]:
-    """Join batches; where one lacks a label that another has, it is zero and masked out."""
+    """Join batches; where one lacks a label that another has, it is zero and masked out.
+
+    Raises
+    ------
+    ValueError
+        If labels of one read-out have different shapes; names it.
+    """
     examples = {name: label for part in parts for name, label in part.items()}
     result = {}
     for name, example in examples.items():
+        shapes = {_row_shape(part[name]) for part in parts if name in part}
+        if len(shapes) > 1:
+            raise ValueError(f"labels of {name} differ from one structure to the next: {' and '.join(sorted(shapes))}")
         sizes = num_atoms if example.per_atom else num_structures
         rows = [part.get(name) or _absent(example, size) for part, size in zip(parts, sizes, strict=True)]
         values, mask = (torch.cat([getattr(row, field) for row in rows]) for field in ("values", "mask"))
         result[name] = LabelTensor(values, mask, example.per_atom)
     return result
+
+
+def _row_shape(label: LabelTensor) -> str:
+    return f"{tuple(label.values.shape[1:])} of {'each atom' if label.per_atom else 'a structure'}"
 
 
 def _absent(example: LabelTensor, size: int) -> LabelTensor:

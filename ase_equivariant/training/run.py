@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,14 @@ from ase_equivariant.training.build import (
 from ase_equivariant.training.checkpoint import CheckpointError, check_same_run, load_checkpoint
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.dataset import make_samples
-from ase_equivariant.training.evaluate import Evaluation, check_comparable, evaluate
+from ase_equivariant.training.evaluate import Evaluation, check_comparable, check_readout_shapes, evaluate
 from ase_equivariant.training.folder_lock import hold_folder
-from ase_equivariant.training.label_checks import check_labels, warn_of_idle_readouts
+from ase_equivariant.training.label_checks import check_born_charges, check_labels, warn_of_idle_readouts
 from ase_equivariant.training.logs import MetricsLog, read_metrics
 from ase_equivariant.training.machine import machine, speed
 from ase_equivariant.training.overlap import warn_of_overlap
 from ase_equivariant.training.splits import make_splits
+from ase_equivariant.training.streaming import OnDemand
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,14 @@ def train(
         parts = {"training": start.samples, "validation": validation}
         check_labels(config, parts)
         evaluated = {name: part for name in ("validation", "test") if (part := getattr(splits, name))}
+        trained = {"training": splits.train, "replayed": start.replay_source}
+        for name, frames in trained.items():
+            if not isinstance(frames, OnDemand):  # the first batch with such a label tells
+                check_readout_shapes(potential, frames, name)
         for name, frames in evaluated.items():
             check_comparable(potential, frames, name)
+        # replayed structures are in the same batches
+        check_born_charges(config, {"training": chain(*trained.values()), **evaluated})
         if main and not quiet:
             warn_of_overlap(splits)
             warn_of_idle_readouts(config)

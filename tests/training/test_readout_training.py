@@ -408,30 +408,40 @@ def test_whoever_asks_for_all_that_is_implemented_catches_one_error(fast):
     assert "train a read-out with charges = false" in refused["born_effective_charges"]
 
 
-def test_born_charges_of_crystals_need_a_dipole_without_charges(tmp_path):
-    """Said before anything is written."""
-    structures = [water(seed) for seed in range(4)]
-    for atoms in structures:
-        atoms.set_cell([8.0, 8.0, 8.0])
-        atoms.pbc = True
-        atoms.info["energy"] = 0.0
-        atoms.arrays["born"] = np.zeros((3, 9))
-    write(tmp_path / "ice.xyz", structures, format="extxyz")
+def molecules_and_ice(born, ice):
+    """Six molecules, all in boxes with periodic images but the first where ``ice``, and which have Born charges."""
+    structures = [water(seed) for seed in range(6)]
+    for k, atoms in enumerate(structures):
+        atoms.info["energy"] = 0.1 * k
+        if ice and k:
+            atoms.set_cell([8.0, 8.0, 8.0])
+            atoms.pbc = True
+        if k in born:
+            atoms.arrays["born"] = np.zeros((3, 9))
+    return structures
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.0])
+@pytest.mark.parametrize("born", [(0,), (5,)], ids=["of a molecule", "of ice"])
+@pytest.mark.parametrize("part", ["training", "validation", "test"])
+def test_born_charges_of_crystals_need_a_dipole_without_charges(tmp_path, part, born, weight):
+    """Said before anything is written: a batch computes them for all it has, and evaluation whatever the weight."""
+    data = {"train": "training", "validation": "validation", "test": "test"}
+    for key, name in data.items():
+        labelled = born if name == part else range(1)
+        write(tmp_path / f"{name}.xyz", molecules_and_ice(labelled, ice=name == part), format="extxyz")
+        data[key] = str(tmp_path / f"{name}.xyz")
     asked = config(
-        tmp_path / "ice.xyz",
+        tmp_path,
         tmp_path / "run",
-        data={
-            "train": str(tmp_path / "ice.xyz"),
-            "validation": 2,
-            "readout_keys": {"born_effective_charges": "born"},
-        },
+        data={**data, "readout_keys": {"born_effective_charges": "born"}},
         model={"architecture": NETWORK, "readouts": [{"kind": "dipole", "charges": True}]},
         loss={
             "forces": {"weight": 0.0},
-            "readouts": {"dipole": {"weight": 0.0}, "born_effective_charges": {"weight": 1.0}},
+            "readouts": {"dipole": {"weight": 0.0}, "born_effective_charges": {"weight": weight}},
         },
     )
-    with pytest.raises(DataError, match=r"training structures with Born .* periodic, .* set charges = false"):
+    with pytest.raises(DataError, match=rf"{part} structures have Born .* periodic, .* set charges = false"):
         train(asked, quiet=True)
     assert not (tmp_path / "run").exists()
 
@@ -471,19 +481,28 @@ def test_a_loss_of_nothing_names_the_read_outs(labelled, tmp_path):
         config(labelled, tmp_path, loss={**NOTHING_ELSE, "readouts": unused})
 
 
-@pytest.mark.parametrize("part", ["validation", "test"])
+@pytest.mark.parametrize("part", ["training", "validation", "test"])
 def test_labels_of_another_shape_are_told_before_the_training(tmp_path, part):
-    for name, width in (("train", 3), (part, 4)):
+    for name, width in (("train", 4 if part == "training" else 3), ("validation", 3), (part, 4)):
         structures = [water(seed) for seed in range(6)]
         for k, atoms in enumerate(structures):
             atoms.info["U"], atoms.info["v"] = 0.1 * k, np.ones(width if k == 2 else 3)
         write(tmp_path / f"{name}.xyz", structures, format="extxyz")
-    data = {"train": str(tmp_path / "train.xyz"), part: str(tmp_path / f"{part}.xyz"), "readout_keys": {"mine": "v"}}
+    files = {"validation": "validation.xyz"} if part == "training" else {part: f"{part}.xyz"}
+    data = {key: str(tmp_path / file) for key, file in ({"train": "train.xyz"} | files).items()}
+    keys = {"energy_key": "U", "readout_keys": {"mine": "v"}}
     model = {"architecture": NETWORK, "readouts": [{"kind": "irreps", "name": "mine", "value": "1o"}]}
-    values = config(tmp_path, tmp_path / "run", data={"validation": 2, **data, "energy_key": "U"}, model=model)
+    values = config(tmp_path, tmp_path / "run", data={"validation": 2, **data, **keys}, model=model)
     with pytest.raises(DataError, match=rf"{part} structure 2: labels of mine have shape \(1, 4\), pred"):
         train(values, quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_labels_of_different_shapes_make_no_batch():
+    """As structures that are streamed show one after the other."""
+    frames = [Frame(water(k), readouts={"mine": Label(np.ones(3 + k), per_atom=False)}) for k in range(2)]
+    with pytest.raises(DataError, match=r"labels of mine differ .*: \(3,\) of a structure and \(4,\) of a structure"):
+        Batch.collate([to_batch(frame, 4.0, torch.float64) for frame in frames])
 
 
 def test_labels_must_be_there(labelled, tmp_path):
