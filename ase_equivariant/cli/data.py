@@ -60,6 +60,14 @@ def check(
     forces_key: ForcesOption = None,
     stress_key: StressOption = None,
     virial_key: VirialOption = None,
+    dipole_key: DipoleOption = None,
+    dipole_units: DipoleUnitsOption = "e*Angstrom",
+    dipole_origin: DipoleOriginOption = "coordinates",
+    polarizability_key: PolarizabilityOption = None,
+    polarizability_units: PolarizabilityUnitsOption = "e2*Angstrom2/eV",
+    charges_key: ChargesOption = None,
+    charge_key: ChargeOption = "charge",
+    born_key: BornOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")] = None,
 ) -> None:
     """Look for what would spoil training: units, signs, copies, outliers, missing labels, overlap with the test part.
@@ -68,7 +76,10 @@ def check(
     0 if there are no errors (warnings are none), 1 if there are, and 2 if the files or options cannot be used.
     """
     options = {"units": units, "length_units": length_units, "labels": labels, "energy_key": energy_key,
-               "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key}  # fmt: skip
+               "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key, "dipole_key": dipole_key,
+               "dipole_units": dipole_units, "dipole_origin": dipole_origin, "polarizability_key": polarizability_key,
+               "polarizability_units": polarizability_units, "charges_key": charges_key, "charge_key": charge_key,
+               "born_key": born_key}  # fmt: skip
     refuse_to_lose([json_file], [*files, *(test or [])], overwrite=True)
     try:
         report = examine_files(files, test or [], label_config(**options))

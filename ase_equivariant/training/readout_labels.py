@@ -64,17 +64,22 @@ def find_labels(atoms: Atoms, config: LabelConfig) -> dict[str, Label]:
         If one has the wrong shape.
     """
     results = atoms.calc.results if atoms.calc is not None else {}
-    found: dict[str, tuple[object, bool]] = {}
-    for name in ("dipole", "charges"):
-        if results.get(name) is not None and not (name == "dipole" and atoms.pbc.any()):
-            found[name] = (results[name], name in PER_ATOM)
+    found: dict[str, tuple[object, bool]] = {
+        name: (results[name], name in PER_ATOM) for name in unnamed_labels(atoms, config)
+    }
     for name, key in keys_of(config).items():
-        found.pop(name, None)
         for place, of_atoms in ((results, name in PER_ATOM), (atoms.info, False), (atoms.arrays, True)):
             if place.get(key) is not None:
                 found[name] = (place[key], of_atoms)
                 break
     return {name: as_label(name, value, of_atoms, len(atoms)) for name, (value, of_atoms) in found.items()}
+
+
+def unnamed_labels(atoms: Atoms, config: LabelConfig) -> list[str]:
+    """Read-outs that are taken from a calculator's results because the configuration does not name any."""
+    results = atoms.calc.results if atoms.calc is not None else {}
+    given = [name for name in ("dipole", "charges") if name not in keys_of(config) and results.get(name) is not None]
+    return [name for name in given if not (name == "dipole" and atoms.pbc.any())]
 
 
 def as_label(name: str, value: object, of_atoms: bool, num_atoms: int) -> Label:

@@ -87,6 +87,45 @@ def test_nan_is_found_where_training_refuses_to_read(folder):
     assert "error: labels: forces not finite in 1 frame; frames 1" in result.output
 
 
+def waters(count=4):
+    rng = np.random.default_rng(0)
+    structures = []
+    for k in range(count):
+        atoms = Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+        atoms.positions += 0.03 * rng.normal(size=(3, 3))
+        results = {"energy": float(k), "dipole": np.ones(3), "charges": np.zeros(3)}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        structures.append(atoms)
+    return structures
+
+
+def test_a_calculators_dipole_and_charges_are_read(folder):
+    structures = waters()
+    write("train.traj", structures)
+    result = check("train.traj")
+    assert "4 frames" in result.output
+    assert "not read" not in result.output
+    structures[0].info["mu"] = np.ones(3)
+    write("named.traj", structures)
+    assert "not read: dipole\n" in check("named.traj", "--dipole-key", "mu").output
+    structures[2].set_cell([9, 9, 9])
+    structures[2].pbc = True
+    structures[2].calc.atoms = structures[2].copy()
+    write("box.traj", structures)
+    assert "not read: dipole\n" in check("box.traj").output, "of a periodic structure there is none"
+
+
+def test_nan_in_read_outs_is_found(folder):
+    structures = waters()
+    structures[1].calc.results["dipole"] = np.array([0.0, np.nan, 0.0])
+    structures[2].calc.results["charges"] = np.array([np.inf, 0.0, 0.0])
+    write("train.traj", structures)
+    result = check("train.traj")
+    assert result.exit_code == 1
+    assert "error: labels: dipole not finite in 1 frame; frames 1" in result.output
+    assert "error: labels: charges not finite in 1 frame; frames 2" in result.output
+
+
 def test_what_files_hold_and_training_does_not_read(folder):
     structures = crystals(3)
     structures[0].info["dft_energy"] = 1.0
@@ -107,7 +146,9 @@ def test_unread_arrays_of_npz(folder):
     np.savez("a.npz", R=coords, z=water.numbers, E=np.arange(5.0), F=coords, dipole_moment=coords[:, 0], name="water")
     output = check("a.npz").output
     assert "look like labels and are not read: dipole_moment" in output
-    assert "not read" not in check("a.npz", "--dipole-key", "dipole_moment").output
+    named = check("a.npz", "--dipole-key", "dipole_moment").output
+    assert "5 frames" in named
+    assert "not read" not in named
 
 
 def test_the_charge_of_an_ion_is_read(folder):

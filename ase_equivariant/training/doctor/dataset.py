@@ -15,6 +15,8 @@ from ase_equivariant.training.doctor.likeness import nearest
 from ase_equivariant.training.doctor.pairs import Pairs, Slope, make_pairs, slopes
 from ase_equivariant.training.frames import Frame
 
+_LABELS = ("energy", "forces", "stress")
+
 
 class Dataset:
     """Labelled frames of one part.
@@ -36,7 +38,7 @@ class Dataset:
     index : ndarray
         (S,) their numbers in the files.
     broken : dict of str to list of int
-        Numbers of frames by what is not finite in them: "positions", "energy", "forces", "stress".
+        Numbers of frames by what is not finite in them: "positions", "energy", "forces", "stress" or a read-out's name.
     total : int
         Number of frames read.
     """
@@ -50,12 +52,10 @@ class Dataset:
             if not (np.isfinite(frame.atoms.positions).all() and np.isfinite(frame.atoms.cell.array).all()):
                 self.broken["positions"].append(k)
                 continue
-            for name in ("energy", "forces", "stress"):
-                value = getattr(frame, name)
-                if value is not None and not np.isfinite(value).all():
-                    self.broken[name].append(k)
-                    frame = _without(frame, name)
-            kept.append(frame)
+            wrong = _not_finite(frame)
+            for name in wrong:
+                self.broken[name].append(k)
+            kept.append(_without(frame, wrong))
             index.append(k)
         self.frames, self.index = kept, np.array(index, dtype=int)
 
@@ -123,9 +123,17 @@ class Dataset:
         return force.known and stress.known and max(force.value, stress.value) < 0
 
 
-def _without(frame: Frame, label: str) -> Frame:
-    labels = {name: getattr(frame, name) for name in ("energy", "forces", "stress") if name != label}
-    return Frame(frame.atoms, **labels)
+def _not_finite(frame: Frame) -> list[str]:
+    """Labels with NaN or infinity."""
+    labels: dict[str, float | np.ndarray | None] = {name: getattr(frame, name) for name in _LABELS}
+    labels |= {name: label.values for name, label in frame.readouts.items()}
+    return [name for name, value in labels.items() if value is not None and not np.isfinite(value).all()]
+
+
+def _without(frame: Frame, labels: Sequence[str]) -> Frame:
+    energy, forces, stress = (None if name in labels else getattr(frame, name) for name in _LABELS)
+    readouts = {name: label for name, label in frame.readouts.items() if name not in labels}
+    return Frame(frame.atoms, energy, forces, stress, readouts)
 
 
 def composition_of(frame: Frame) -> Hashable:

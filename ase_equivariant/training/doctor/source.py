@@ -14,7 +14,7 @@ from ase_equivariant.training.doctor.finding import Finding, count
 from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.npz import names_of
 from ase_equivariant.training.readers import iterate_structures
-from ase_equivariant.training.readout_labels import keys_of
+from ase_equivariant.training.readout_labels import keys_of, unnamed_labels
 
 _LABEL = re.compile(r"energ|force|grad|stress|virial|dipole|charge|magmom|spin", re.IGNORECASE)
 _NOT_LABELS = re.compile(r"unit|atomic_num|nuclear_charges|initial|key$", re.IGNORECASE)
@@ -35,7 +35,7 @@ def check_files(paths: Sequence[Path], counts: Sequence[int], config: LabelConfi
         for k, atoms in enumerate(iterate_structures(path), first):
             places = {**(atoms.calc.results if atoms.calc is not None else {}), **atoms.info, **atoms.arrays}
             names = [name for name, value in places.items() if value is not None and _is_label(name)]
-            unread.update(set(names) - _read_names(config))
+            unread.update(set(names) - _read_names(config) - set(unnamed_labels(atoms, config)))
             if atoms.constraints:
                 constrained.append(k)
             if (atoms.pbc & ~atoms.cell.any(1)).any():
