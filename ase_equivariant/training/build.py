@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ase_equivariant.graph.convert import total_charge
 from ase_equivariant.io.model_file import ModelCard
 from ase_equivariant.potential import Potential
 from ase_equivariant.potential.restrict import restrict_species
@@ -180,26 +181,47 @@ def make_fingerprint(start: Start, splits: Splits, parts: Mapping[str, Sequence[
     digest.update(start.parent.get("sha256", "").encode())
     if splits.digest:
         digest.update(splits.digest + json.dumps(splits.indices).encode())
+    others = bool(start.config.model.readouts)
     for part, samples in parts.items():
         digest.update(part.encode())
         for sample in samples if not isinstance(samples, OnDemand) else ():
-            for tensor in (
-                sample.graph.atomic_numbers,
-                sample.graph.edge_vectors,
-                sample.energy,
-                sample.forces,
-                sample.stress,
-            ):
-                digest.update(tensor.cpu().numpy().tobytes())
-            for name, known in sample.readouts.items():
-                digest.update(name.encode() + known.values.cpu().numpy().tobytes())
+            digest.update(_content_of_sample(sample, others))
     digest.update(b"replay")
     for frame in start.replay_source:
-        for values in (frame.atoms.numbers, frame.atoms.positions, frame.atoms.cell.array, frame.atoms.pbc):
-            digest.update(values.tobytes())
-        for label in (frame.energy, frame.forces, frame.stress):
-            digest.update(b"none" if label is None else np.asarray(label, dtype=float).tobytes())
+        digest.update(_content_of_frame(frame, others))
     return digest.hexdigest()
+
+
+def _content_of_sample(sample: Batch, readouts: bool) -> bytes:
+    """What a structure gives to learn from.
+
+    A model with other read-outs learns of charges, of positions and of labels that others may lack; the content of
+    a neutral structure for a model of energies alone is what it was before, so that runs go on.
+    """
+    graph = sample.graph
+    tensors = [graph.atomic_numbers, graph.edge_vectors, sample.energy, sample.forces, sample.stress]
+    if readouts:
+        tensors += [t for t in (graph.positions, graph.is_periodic) if t is not None]
+        tensors += [sample.has_energy, sample.has_forces, sample.has_stress]
+    if readouts or bool(graph.total_charge.any()):
+        tensors.append(graph.total_charge)
+    content = [tensor.cpu().numpy().tobytes() for tensor in tensors]
+    for name, label in sample.readouts.items():
+        content += [name.encode(), label.values.cpu().numpy().tobytes()]
+    return b"".join(content)
+
+
+def _content_of_frame(frame: Frame, readouts: bool) -> bytes:
+    """The same of a structure as its file has it."""
+    atoms, charge = frame.atoms, total_charge(frame.atoms)
+    content = [values.tobytes() for values in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)]
+    for label in (frame.energy, frame.forces, frame.stress):
+        content.append(b"none" if label is None else np.asarray(label, dtype=float).tobytes())
+    if readouts or charge:
+        content.append(np.float64(charge).tobytes())
+    for name, known in frame.readouts.items() if readouts else ():
+        content += [name.encode(), known.values.tobytes()]
+    return b"".join(content)
 
 
 def describe_splits(config: TrainConfig, splits: Splits) -> dict[str, Any]:
