@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-# Threads that call MKL's vector mathematics together for the first time get 9 digits from it in about one process of 500
-# (PyTorch's sine, exponential and so on): this first call is one thread's alone.
+# Threads that call MKL's vector mathematics together for the first time get 9 digits from it in one process of 500 or
+# so (PyTorch's sine, exponential and others): this first call is one thread's alone.
 torch.cos(torch.zeros(1, dtype=torch.float64, device="cpu"))
 
 

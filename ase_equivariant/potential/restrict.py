@@ -36,11 +36,11 @@ def restrict_species(potential: Potential, species: Collection[str]) -> Potentia
     fewer = _restrict_config(architecture, tuple(known[index] for index in kept))
     with torch.random.fork_rng(devices=[]):  # building draws random weights
         made = Potential(potential.config.model_copy(update={"architecture": fewer}))
-    own, state = made.state_dict(), {}
+    own, state, rows = made.state_dict(), {}, torch.tensor(kept, device=potential.device)
     for name, values in potential.state_dict().items():
         for dim, (before, after) in enumerate(zip(values.shape, own[name].shape, strict=True)):
             if before != after:
-                values = values.index_select(dim, torch.tensor(kept, device=values.device))
+                values = values.index_select(dim, rows)
         state[name] = values
     made = made.to(potential.device, potential.dtype)
     made.load_state_dict(state)

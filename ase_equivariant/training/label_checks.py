@@ -9,8 +9,8 @@ from ase_equivariant.potential.readout_config import DipoleConfig
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.dataset import Batch
 from ase_equivariant.training.frames import Frame
-from ase_equivariant.training.labels import LabelConfig
 from ase_equivariant.training.readers import DataError
+from ase_equivariant.training.readout_labels import label_option
 
 _BORN = "born_effective_charges"
 
@@ -27,10 +27,9 @@ def check_labels(config: TrainConfig, parts: Mapping[str, Sequence[Batch]]) -> N
                 )
         for name, term in config.loss.readout_terms([readout.key for readout in config.model.readouts]).items():
             if term.weight > 0 and not any(name in sample.readouts for sample in samples):
-                where = f"{name}_key" if f"{name}_key" in LabelConfig.model_fields else f"readout_keys.{name}"
                 raise DataError(
                     f"no {part} structure has {name}, but its weight in the loss is {term.weight:g}: "
-                    f"set loss.readouts.{name}.weight to 0, or say where they are with data.{where}"
+                    f"set loss.readouts.{name}.weight to 0, or say where they are with data.{label_option(name)}"
                 )
 
 

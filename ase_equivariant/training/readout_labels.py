@@ -34,13 +34,16 @@ def keys_of(config: LabelConfig) -> dict[str, str]:
     return {name: key for name, key in named.items() if key is not None} | dict(config.readout_keys)
 
 
+def label_option(name: str) -> str:
+    """The option that names the labels of a read-out."""
+    return f"{name}_key" if f"{name}_key" in LabelConfig.model_fields else f"readout_keys.{name}"
+
+
 def label_keys(config: LabelConfig) -> dict[str, str]:
     """Options of a configuration that name labels, and the names."""
     options = ("energy_key", "forces_key", "stress_key", "virial_key")
     keys = {option: getattr(config, option) for option in options if getattr(config, option) is not None}
-    for name, key in keys_of(config).items():
-        keys[f"{name}_key" if f"{name}_key" in LabelConfig.model_fields else f"readout_keys.{name}"] = key
-    return keys
+    return keys | {label_option(name): key for name, key in keys_of(config).items()}
 
 
 def find_value(atoms: Atoms, keys: Iterable[str]) -> Any:
