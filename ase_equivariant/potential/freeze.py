@@ -19,15 +19,11 @@ from ase_equivariant.nn.linear import Linear, SpeciesLinear
 from ase_equivariant.nn.norm import EquivariantRMSNorm
 from ase_equivariant.potential.padding import PaddedRow, pad_row, whole_vectors
 from ase_equivariant.potential.potential import Potential
+from ase_equivariant.potential.radial_tables import DEGREE, radial_tables
 from ase_equivariant.potential.square_terms import square_terms
-from ase_equivariant.potential.tabulate import RadialTable, TabulationError, knot_unit, tabulate
+from ase_equivariant.potential.tabulate import RadialTable, TabulationError
 
 L_MAX = 4
-# Relative errors of tabulated weights and of their slopes. With these energies are within 1e-7 of the untabulated ones
-# and forces within 1e-5 eV/Å (float32; measured 5e-8 and 4e-6), which is the rounding of the arithmetic itself.
-_BOUNDS = {torch.float32: (2e-6, 2e-4), torch.float64: (1e-11, 1e-9)}
-_DEGREE = {torch.float32: 3, torch.float64: 5}
-_MAX_INTERVALS = 8192
 _EVEN = Irrep(0, 1)
 
 
@@ -39,7 +35,7 @@ def refuse_unsupported(potential: Potential, dtype: torch.dtype) -> None:
     """Raise :class:`NotFreezableError` unless the compiled code can evaluate the potential in this precision."""
     if native.best_level() < 0:
         raise NotFreezableError("there are no compiled kernels")
-    if potential.device.type != "cpu" or dtype not in _BOUNDS:
+    if potential.device.type != "cpu" or dtype not in DEGREE:
         raise NotFreezableError(
             f"compiled code runs on the CPU in float32 or float64, not {dtype} on {potential.device}"
         )
@@ -54,11 +50,6 @@ def refuse_unsupported(potential: Potential, dtype: torch.dtype) -> None:
 
 def _layers(network: NequIP) -> list[NequIPLayer]:
     return cast("list[NequIPLayer]", list(network.layers))
-
-
-def _solid_powers(layer: NequIPLayer) -> Tensor:
-    """(W,) degree of the harmonic that each radial weight multiplies."""
-    return torch.cat([torch.full((path.source.mul,), path.harmonic.l) for path in layer.convolution.plan.paths])
 
 
 class NetworkBuilder:
@@ -119,36 +110,16 @@ class NetworkBuilder:
         self.kept.append(array)
         return array
 
+    # _tables, _numbers_per_weight, _table, _array and _first_layer are other ones in training_layout.py.
     def _tables(self, network: NequIP, dtype: torch.dtype) -> list[RadialTable]:
-        """Tables of all layers with as many intervals as the error bound takes."""
-        config, (value_bound, slope_bound) = self.config, _BOUNDS[dtype]
-        breakpoints = (config.xplor_onset,) if config.cutoff_function == "xplor" and config.xplor_onset else ()
+        """Of all layers, with as many intervals as the precision is due."""
         try:
-            unit = knot_unit(config.cutoff, breakpoints)
+            tables = radial_tables(network, dtype)
         except TabulationError as error:
             raise NotFreezableError(f"the radial functions cannot be tabulated: {error}") from None
-        intervals = unit * math.ceil(256 / unit)
-        while True:
-            tables = []
-            for layer in _layers(network):
-
-                def radial(r: Tensor, layer: NequIPLayer = layer) -> Tensor:
-                    weights = layer.convolution.radial(network.basis(r) * network.cutoff(r).unsqueeze(1))
-                    return weights * r.unsqueeze(1).pow(_solid_powers(layer)) if config.solid_harmonics else weights
-
-                tables.append(tabulate(radial, config.cutoff, intervals, _DEGREE[dtype], breakpoints))
-                if tables[-1].value_error > value_bound or tables[-1].slope_error > slope_bound:
-                    break
-            else:
-                self.num_intervals = intervals
-                self.table_error = (max(t.value_error for t in tables), max(t.slope_error for t in tables))
-                return tables
-            intervals *= 2
-            if intervals > _MAX_INTERVALS:
-                raise NotFreezableError(
-                    f"the radial functions change too fast for a table of {_MAX_INTERVALS} intervals "
-                    f"(relative errors {tables[-1].value_error:.1e}, {tables[-1].slope_error:.1e})"
-                )
+        self.num_intervals = len(tables[0].coefficients)
+        self.table_error = (max(t.value_error for t in tables), max(t.slope_error for t in tables))
+        return tables
 
     def _layer(
         self,
@@ -238,7 +209,7 @@ class NetworkBuilder:
 
     @staticmethod
     def _numbers_per_weight(dtype: torch.dtype) -> int:
-        return _DEGREE[dtype] + 1
+        return DEGREE[dtype] + 1
 
     def _table(self, table: RadialTable, columns: NDArray[np.int64]) -> int:
         """Address of the table in the order the code reads it; ``columns`` says which weight goes where."""

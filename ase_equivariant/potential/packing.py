@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ase_equivariant.architectures.nequip import NequIP, NequIPLayer
 from ase_equivariant.potential.potential import Potential
+from ase_equivariant.potential.radial_tables import solid_degrees
 from ase_equivariant.potential.training_layout import SPLINE_MARGIN, TrainingLayout
 
 # Rows at a knot, at its neighbours and theirs to the coefficient there: the cubic B-spline with these coefficients is
@@ -37,9 +38,7 @@ class Packing:
 
     def _solid_powers(self, layer: NequIPLayer) -> Tensor:
         """r^l at the knots for each radial weight, l of the harmonic that it multiplies."""
-        paths = layer.convolution.plan.paths
-        degrees = torch.cat([torch.full((path.source.mul,), path.harmonic.l) for path in paths])
-        return self._r.unsqueeze(1).pow(degrees)
+        return self._r.unsqueeze(1).pow(solid_degrees(layer))
 
     def __call__(self) -> list[Tensor]:
         """Linear layers (L,), the table of each layer (rows, columns), rows by species."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _ZERO, _NEAREST = 1e-3, 0.5  # Å; closer than the latter no two atoms are, and errors are not looked at
+_BONDED = 1.0  # Å; weights grow a hundredfold below it, where few atoms are: what they are there excuses nothing beyond
 _MAX_DENOMINATOR = 200  # of breakpoint/cutoff, so that breakpoints fall on knots
 
 
@@ -29,7 +31,7 @@ class RadialTable:
         (K, degree+1, W), ascending powers of t, float64.
     value_error, slope_error : float
         Largest deviation of a weight, and of its derivative (1/Å), from the exact one beyond 0.5 Å, relative to
-        the largest weight and the largest derivative.
+        the largest weight and the largest derivative at that distance or beyond (at 1 Å or beyond, for those beyond).
     """
 
     coefficients: NDArray[np.float64]
@@ -146,22 +148,18 @@ def _cubic(value: NDArray, slope: NDArray) -> NDArray:
 
 def _errors(radial: Callable[[Tensor], Tensor], coefficients: NDArray, h: float) -> tuple[float, float]:
     """Relative errors of value and slope at points between the knots."""
-    intervals = np.arange(int(np.ceil(_NEAREST / h)), len(coefficients))
-    coefficients = coefficients[intervals]
-    powers = np.arange(coefficients.shape[1])
+    num_intervals = len(coefficients)
+    intervals = np.arange(min(math.ceil(_NEAREST / h), num_intervals // 2), num_intervals)
+    bonded = min(math.ceil(_BONDED / h), num_intervals // 2) - intervals[0]
+    chosen, powers = coefficients[intervals], np.arange(coefficients.shape[1])
 
-    def at(t: float, order: int) -> NDArray:
-        return _derivatives(radial, torch.from_numpy((intervals + t) * h), order)[order]
+    def error(t: float, order: int) -> float:
+        exact = _derivatives(radial, torch.from_numpy((intervals + t) * h), order)[order]
+        factors = t**powers if order == 0 else powers * t ** np.maximum(powers - 1, 0) / h
+        deviation = np.abs(np.tensordot(factors, chosen, (0, 1)) - exact).max(axis=1)
+        beyond = np.maximum.accumulate(np.abs(exact).max(axis=1)[::-1])[::-1]  # largest from each distance on
+        beyond[bonded:] = beyond[bonded]
+        return float((deviation / np.maximum(beyond, np.finfo(np.float64).tiny)).max())
 
     # Where the cubic's errors are largest: of the value in the middle, of the slope at either side of it.
-    value = at(0.5, 0)
-    value_error = np.abs(np.tensordot(0.5**powers, coefficients, (0, 1)) - value).max(initial=0)
-    slope_error = largest_slope = 0.0
-    for t in (0.2113, 0.7887):
-        slope = at(t, 1)
-        rising = powers[1:] * t ** powers[:-1] / h
-        found = np.tensordot(rising, coefficients[:, 1:], (0, 1))
-        slope_error = max(slope_error, np.abs(found - slope).max(initial=0))
-        largest_slope = max(largest_slope, np.abs(slope).max(initial=0))
-    tiny = np.finfo(np.float64).tiny
-    return value_error / max(np.abs(value).max(initial=0), tiny), slope_error / max(largest_slope, tiny)
+    return error(0.5, 0), max(error(0.2113, 1), error(0.7887, 1))

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 
+from ase_equivariant import load_model
 from ase_equivariant.architectures import NequIPConfig
 from ase_equivariant.graph.convert import atoms_to_graph
 from ase_equivariant.graph.graph import AtomicGraph
+from ase_equivariant.io.registry import shipped_models
 from ase_equivariant.kernels import network as native
 from ase_equivariant.potential.freeze import refuse_unsupported
 from ase_equivariant.potential.frozen import FrozenPotential, NotFreezableError
@@ -113,6 +115,36 @@ def supported(atoms):
     return set(atoms.symbols) <= {"H", "C", "O", "Si"}
 
 
+def malonaldehyde():
+    where = [
+        [0.587, 0.960, 0.612], [0.264, 0.019, -0.537], [-0.842, -0.949, -0.114], [-1.899, -1.064, -0.696],
+        [1.242, 0.634, 1.583], [0.140, 1.981, 0.529], [-0.054, 0.558, -1.437], [1.161, -0.588, -0.735],
+        [-0.599, -1.552, 0.795],
+    ]  # fmt: skip
+    return Atoms("C3O2H4", positions=where)
+
+
+@pytest.mark.parametrize(
+    ("model", "make_atoms"),
+    [
+        ("md17-malonaldehyde", malonaldehyde),
+        ("rmd17-ethanol", lambda: molecule("CH3CH2OH")),
+        ("rmd17-benzene", lambda: molecule("C6H6")),
+        ("si", lambda: bulk("Si", "diamond", 5.47, cubic=True)),
+    ],
+)
+def test_tables_in_single_precision_are_as_good_as_its_rounding(model, make_atoms, check):
+    potential, rng, worst = load_model(shipped_models()[model]).potential.double(), np.random.default_rng(0), []
+    compiled = FrozenPotential(potential, torch.float32)
+    for _ in range(30):
+        atoms = make_atoms()
+        atoms.positions += rng.normal(scale=0.04, size=atoms.positions.shape)
+        graph = atoms_to_graph(atoms, potential.cutoff)
+        worst.append(float((compiled(graph)["forces"].double() - potential(graph)["forces"]).abs().max()))
+    check("compiled forces of shipped models, float32, 30 structures: median (eV/Å)", float(np.median(worst)), 4e-5)
+    check("compiled forces of shipped models, float32, 30 structures: largest (eV/Å)", max(worst), 1e-4)
+
+
 def test_zbl_is_added(check):
     potential = make("one layer", zbl=True, zbl_inner=0.8, zbl_outer=2.0)
     atoms = Atoms("HOSi", positions=[[0, 0, 0], [0.6, 0, 0], [0.6, 1.5, 0]], cell=[4, 4, 4], pbc=True)
@@ -209,5 +241,5 @@ def test_what_cannot_be_compiled_is_said():
         FrozenPotential(Potential(PotentialConfig(architecture=network)))
     steep = deepcopy(make("one layer"))
     steep.network.basis.wave_numbers.data *= 1e4
-    with pytest.raises(NotFreezableError, match="change too fast for a table"):
+    with pytest.raises(NotFreezableError, match="cannot be tabulated: they change too fast for 8192 intervals"):
         FrozenPotential(steep)

@@ -45,6 +45,17 @@ def test_error_falls_with_the_order_of_the_method_and_is_what_the_table_says(deg
     assert errors[0] / errors[1] > 0.6 * 2**order
 
 
+def test_large_weights_of_atoms_that_almost_touch_excuse_nothing_beyond():
+    knot = 25 * CUTOFF / 128
+
+    def steep(r):  # the spline is exact for the third function, which is 100 times the others at 0.5 Å
+        return torch.cat([smooth(r), 1e3 * (knot - r).clamp(min=0).pow(3).unsqueeze(1)], dim=1)
+
+    alone, beside = (tabulate(radial, CUTOFF, 128, 3) for radial in (smooth, steep))
+    assert beside.value_error == pytest.approx(alone.value_error, rel=0.1)
+    assert beside.slope_error == pytest.approx(alone.slope_error, rel=0.1)
+
+
 @pytest.mark.parametrize("degree", [3, 5])
 def test_value_slope_and_curvature_are_continuous(degree, check):
     table = tabulate(smooth, CUTOFF, 80, degree)
