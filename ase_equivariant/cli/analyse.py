@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from ase import Atoms
 
@@ -42,6 +43,8 @@ def analyse(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Distances, vibrations and diffusion along a trajectory; those asked for, or distances and vibrations."""
+    if elements and not diffuse:
+        raise ValueError("--element is of --diffusion: give that too, or leave it out")
     frames = without_beginning(read_frames(trajectory), discard_ps, frame_fs)
     pbc = frames[0].pbc
     partly = pbc.any() and not pbc.all()
@@ -59,7 +62,7 @@ def analyse(
         _print_peaks(radial)
         panels.append(lambda ax: plot_radial_distribution(radial, ax))
     elif rdf:
-        found["distances"] = distances = distance_distribution(frames)
+        found["distances"] = distances = distance_distribution(frames, max(10.0, _extent_A(frames)))
         panels.append(lambda ax: plot_distances({trajectory.name: distances}, ax))
     if vdos:
         found["vibrations"] = spectrum = vibrational_spectrum(frames, frame_fs, resolution / PER_CM_PER_THZ)
@@ -71,6 +74,11 @@ def analyse(
         _print_diffusion(moved)
         panels.append(lambda ax: plot_displacement(moved, ax))
     write_results(files, found, panels_figure([panels], 5.6, 4.2))
+
+
+def _extent_A(frames: Sequence[Atoms]) -> float:
+    """No two atoms of a molecule are farther apart."""
+    return max(float(np.linalg.norm(np.ptp(frame.positions, axis=0))) for frame in frames)
 
 
 def _print_peaks(found: RadialDistribution) -> None:

@@ -39,7 +39,9 @@ def md(
     ensemble: Annotated[
         str, typer.Option(help="nve, langevin, bussi, npt (volume free) or npt-full (cell free).")
     ] = "langevin",
-    temperature: Annotated[float, typer.Option(help="K.")] = 300.0,
+    temperature: Annotated[
+        float, typer.Option(help="K; with nve that of velocities which are drawn, if the file has none.")
+    ] = 300.0,
     timestep: Annotated[float, typer.Option(help="fs.")] = 0.5,
     time_ps: Annotated[float | None, typer.Option(help="Length of the whole run in ps (default 1).")] = None,
     steps: Annotated[int | None, typer.Option(help="Length of the whole run in steps, instead of --time-ps.")] = None,
@@ -80,6 +82,11 @@ def md(
     name, atoms = read_structure(file)
     if overwrite:
         refuse_to_lose(MDFiles(output_dir, name).existing, [file], overwrite)
+    if settings.ensemble == "nve" and not restart and atoms.get_momenta().any():
+        console.print(
+            f"starts with the velocities of {file}, not with those of a temperature: {atoms.get_temperature():.0f} K",
+            soft_wrap=True,
+        )
     atoms.calc = EquivariantCalculator(model, device=device, dtype=dtype, preset="md")
     bar = Progress(
         TextColumn("step {task.completed}/{task.total}"),

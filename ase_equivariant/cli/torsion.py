@@ -54,7 +54,7 @@ def torsion(
     atoms.calc = EquivariantCalculator(model, device=device, dtype=dtype, preset="relax")
     converged = relaxed_molecule(atoms, fmax)
     with console.status("turning"):
-        found = torsion_scan(atoms, dihedral, np.arange(0.0, 360.0 + step / 2, step), fmax=fmax)
+        found = torsion_scan(atoms, dihedral, np.arange(0.0, 360.0 + 1e-9, step), fmax=fmax)
     points = zip(found.angles_deg, found.energies_eV, found.converged, strict=True)
     rows = [(f"{angle:g}", f"{1000 * energy:.1f}", "" if done else "NOT relaxed") for angle, energy, done in points]
     console.print(number_table(("angle (°)", "energy (meV)", ""), rows))

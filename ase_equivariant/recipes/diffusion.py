@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from ase_equivariant.recipes.frames import check_frames, drifts, interval_fs, unwrapped_positions
+from ase_equivariant.recipes.frames import check_frames, drifts, fixed_atoms, interval_fs, unwrapped_positions
 from ase_equivariant.recipes.vibrations import autocorrelation
 
 _CM2_PER_S = 1e-4  # of 1 Å²/ps
@@ -97,7 +97,7 @@ def diffusion(
     frames : sequence of Atoms
         At equal intervals, so short that no atom moves by half a cell.
     elements : str or sequence of str, optional
-        Whose displacements; default all atoms.
+        Whose displacements; default all atoms. Those that the constraints of the first frame fix are left out.
     interval : float, optional
         fs between frames; default what the frames say.
     fit_ps : tuple of 2 float, optional
@@ -111,7 +111,7 @@ def diffusion(
     Raises
     ------
     ValueError
-        If there are too few frames, no such atoms, or no periodic directions.
+        If there are too few frames, no such atoms or all of them fixed, or no periodic directions.
     """
     check_frames(frames, 2)
     if not frames[0].pbc.any():
@@ -169,12 +169,20 @@ def finite_size_correction_cm2_per_s(temperature_K: float, viscosity_mPa_s: floa
 
 def _choose(atoms: Atoms, elements: str | Sequence[str] | None) -> tuple[np.ndarray, str]:
     if elements is None:
-        return np.arange(len(atoms)), "all"
+        return _not_held(atoms, np.ones(len(atoms), dtype=bool)), "all"
     names = [elements] if isinstance(elements, str) else list(elements)
-    chosen = np.flatnonzero(np.isin(atoms.get_chemical_symbols(), names))
-    if not len(chosen):
+    of_these = np.isin(atoms.get_chemical_symbols(), names)
+    if not of_these.any():
         raise ValueError(f"no {' or '.join(names)} in {atoms.symbols}: choose elements that are there")
-    return chosen, "-".join(names)
+    return _not_held(atoms, of_these), "-".join(names)
+
+
+def _not_held(atoms: Atoms, chosen: np.ndarray) -> np.ndarray:
+    """Indices of those of (N,) bool ``chosen`` that constraints let go: the others would make the mean too small."""
+    free = np.flatnonzero(chosen & ~fixed_atoms(atoms))
+    if not len(free):
+        raise ValueError("constraints hold all of these atoms: nothing diffuses")
+    return free
 
 
 def _along_periods(positions: np.ndarray, atoms: Atoms) -> np.ndarray:

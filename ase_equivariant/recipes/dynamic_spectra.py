@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import torch
 from ase import Atoms, units
-from ase.constraints import FixAtoms, FixCartesian, FixCom
+from ase.constraints import FixCom
 from scipy.linalg import null_space
 from torch import Tensor
 
@@ -17,7 +17,14 @@ from ase_equivariant.calculator import EquivariantCalculator
 from ase_equivariant.graph.convert import atoms_to_graph, dipole_of_isotopes
 from ase_equivariant.graph.graph import AtomicGraph
 from ase_equivariant.potential.repulsion import COULOMB
-from ase_equivariant.recipes.frames import check_frames, fixed_atoms, interval_fs, velocities
+from ase_equivariant.recipes.frames import (
+    check_frames,
+    fixed_atoms,
+    holds_whole_atoms,
+    interval_fs,
+    other_constraints,
+    velocities,
+)
 from ase_equivariant.recipes.normal_modes import rigid_motions
 from ase_equivariant.recipes.spectra import KM_PER_MOL, check_moments
 from ase_equivariant.recipes.vibrations import PER_CM_PER_THZ, autocorrelation, cosine_transform, lags_for
@@ -159,13 +166,12 @@ def check_constraints(atoms: Atoms) -> None:
     ValueError
         If they hold anything but whole atoms or the centre of mass.
     """
-    for constraint in atoms.constraints:
-        whole = isinstance(constraint, FixAtoms) or (isinstance(constraint, FixCartesian) and np.all(constraint.mask))
-        if not whole and not isinstance(constraint, FixCom):
-            raise ValueError(
-                f"the atoms are constrained by {type(constraint).__name__}, with which their temperature is not known: "
-                "take dynamics without it, or with whole atoms held (FixAtoms)"
-            )
+    kinds = [type(c).__name__ for c in atoms.constraints if not (holds_whole_atoms(c) or isinstance(c, FixCom))]
+    for kind in [*kinds, *({*other_constraints(atoms)} - {FixCom.__name__})]:
+        raise ValueError(
+            f"the atoms are constrained by {kind}, with which their temperature is not known: "
+            "take dynamics without it, or with whole atoms held (FixAtoms)"
+        )
 
 
 def moments(

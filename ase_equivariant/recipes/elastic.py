@@ -87,7 +87,7 @@ def elastic_constants(
     settings = (min(fmax, _FORCE_BY_STRAIN_eV_PER_A * strain), steps) if relax_ions else None
     residual = float(np.abs(_stress_GPa(atoms, np.zeros(6), settings)).max())
     if residual > _RESIDUAL_LIMIT_GPa:
-        raise ValueError(f"the cell is under a stress of {residual:.2f} GPa: relax it first, to 0.5 GPa at least")
+        raise ValueError(f"the cell is under a stress of {residual:.2f} GPa: relax it first, to less than 0.5 GPa")
     raw = np.empty((6, 6))
     for j, direction in enumerate(np.eye(6)):
         ahead, behind = (_stress_GPa(atoms, sign * strain * direction, settings) for sign in (1, -1))

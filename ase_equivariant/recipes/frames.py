@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ase import Atoms, units
-from ase.constraints import FixAtoms, FixCartesian, FixedLine, FixedPlane
+from ase.constraints import FixAtoms, FixCartesian, FixScaled
 
 # Of a lattice vector: beyond half of it, a step and the way around cannot be told apart.
 _LONGEST_STEP = 0.4
+# In a frame's info: kinds of its constraints that extended XYZ has no place for.
+OTHER_CONSTRAINTS = "other_constraints"
+_TO_PLACES = {"FixAtoms", "FixCartesian", "FixScaled", "FixedLine", "FixedPlane"}  # kinds that tie atoms to them
 
 
 def check_frames(frames: Sequence[Atoms], at_least: int = 1) -> None:
@@ -88,12 +92,27 @@ def velocities(frames: Sequence[Atoms]) -> np.ndarray:
     return np.stack([frame.get_velocities() for frame in frames]) * units.fs
 
 
+def holds_whole_atoms(constraint: Any) -> bool:
+    """Whether the constraint holds its atoms in all three directions."""
+    partly = isinstance(constraint, FixCartesian | FixScaled)
+    return isinstance(constraint, FixAtoms) or (partly and bool(np.all(constraint.mask)))
+
+
+def constraint_kinds(atoms: Atoms) -> list[str]:
+    """Kinds of the constraints, those included that the frame's file had no place for."""
+    return [type(constraint).__name__ for constraint in atoms.constraints] + other_constraints(atoms)
+
+
+def other_constraints(atoms: Atoms) -> list[str]:
+    """Kinds of constraints that a frame of our dynamics had, and its file had no place for."""
+    return str(atoms.info.get(OTHER_CONSTRAINTS, "")).split()
+
+
 def fixed_atoms(atoms: Atoms) -> np.ndarray:
     """Whether each atom is held in all three directions, (N,)."""
     fixed = np.zeros(len(atoms), dtype=bool)
-    for constraint in atoms.constraints:
-        if isinstance(constraint, FixAtoms) or (isinstance(constraint, FixCartesian) and np.all(constraint.mask)):
-            fixed[constraint.index] = True
+    for constraint in filter(holds_whole_atoms, atoms.constraints):
+        fixed[constraint.index] = True
     return fixed
 
 
@@ -103,8 +122,7 @@ def drifts(atoms: Atoms) -> bool:
     It may not where a constraint ties atoms to places: its motion is then that of the free atoms, as is that of a
     single one.
     """
-    tied = (FixAtoms, FixCartesian, FixedLine, FixedPlane)
-    return len(atoms) > 1 and not any(isinstance(constraint, tied) for constraint in atoms.constraints)
+    return len(atoms) > 1 and _TO_PLACES.isdisjoint(constraint_kinds(atoms))
 
 
 def unwrapped_positions(frames: Sequence[Atoms]) -> np.ndarray:

@@ -91,7 +91,7 @@ def run_md(
     ----------
     atoms : Atoms
         With a calculator; changed in place. Velocities are drawn from the Maxwell-Boltzmann
-        distribution (without drift, and without rotation for a molecule) if there are none.
+        distribution (without drift, and without rotation for a molecule) if there are none, or none but zero.
     steps : int
         Length of the whole run, the part before a restart included.
     settings : MDSettings, optional
@@ -126,9 +126,9 @@ def run_md(
     files = MDFiles(Path(folder), name)
     if files.existing and not (restart or overwrite):
         raise FileExistsError(f"{files.existing[0]} exists: continue with restart, or replace it with overwrite")
-    run = _Run(atoms, settings, files, restart, Limits.of(settings, max_force, max_temperature_K))
+    run = _Run(atoms, settings, files, restart, Limits.of(settings, max_force, max_temperature_K), interval)
     try:
-        return run.to(steps, interval, progress)
+        return run.to(steps, progress)
     finally:
         run.close()
 
@@ -136,14 +136,17 @@ def run_md(
 class _Run:
     """One run with its files open."""
 
-    def __init__(self, atoms: Atoms, settings: MDSettings, files: MDFiles, restart: bool, limits: Limits):
+    def __init__(
+        self, atoms: Atoms, settings: MDSettings, files: MDFiles, restart: bool, limits: Limits, interval: int
+    ):
         self.atoms, self.settings, self.files, self.limits = atoms, settings, files, limits
+        self.interval = interval
         self.rng = np.random.default_rng(settings.seed)
         self.step, self.recorded = 0, -1
         state = read_state(files.restart) if restart else None
         if state is not None:
             self._restore_atoms(state)
-        elif not atoms.has("momenta"):
+        elif not atoms.get_momenta().any():  # VASP writes velocities of zero after a relaxation
             draw_velocities(atoms, settings.temperature_K, self.rng)
         self.dof = degrees_of_freedom(atoms, settings.ensemble)
         limits.check(atoms, self.dof)  # fail before the old files are touched
@@ -166,7 +169,7 @@ class _Run:
             self.trajectory.close()
             raise
 
-    def to(self, steps: int, interval: int, progress: Callable[[MDProgress], None] | None) -> MDResult:
+    def to(self, steps: int, progress: Callable[[MDProgress], None] | None) -> MDResult:
         """Run up to step number ``steps``."""
         first, started, interrupted = self.step, time.perf_counter(), False
         try:
@@ -174,7 +177,7 @@ class _Run:
                 progress(self._progress(first, started))
             while self.step < steps:
                 self._advance()
-                between = self.step % interval != 0
+                between = self.step % self.interval != 0
                 if between and self.step < steps:
                     continue
                 self._record(between)
@@ -242,6 +245,7 @@ class _Run:
             self.files.restart,
             {
                 "step": np.array(self.step),
+                "interval": np.array(self.interval),
                 "recorded": np.array(recorded if between else self.step),
                 "settings": np.array(self.settings.model_dump_json()),
                 "calculator": np.array(_identity(atoms.calc)),
@@ -264,7 +268,7 @@ class _Run:
     def _restore_atoms(self, state: dict[str, np.ndarray]) -> None:
         if not np.array_equal(state["numbers"], self.atoms.numbers):
             raise ValueError(f"{self.files.restart} is of another structure: use another name, or overwrite")
-        # Restart files of earlier versions have neither of these.
+        # Restart files of earlier versions have neither masses nor constraints nor an interval.
         if not np.array_equal(state.get("masses", self.atoms.get_masses()), self.atoms.get_masses()):
             raise ValueError(
                 f"the run to continue ({self.files.restart}) had other masses: set the same, or start anew"
@@ -282,6 +286,11 @@ class _Run:
                 f"({', '.join(str(getattr(before, k)) for k in changed)}): use the same, or start anew"
             )
         _refuse_other_calculator(json.loads(str(state["calculator"])), json.loads(_identity(self.atoms.calc)))
+        if (interval := int(state.get("interval", self.interval))) != self.interval:
+            raise ValueError(
+                f"the run to continue wrote a frame every {interval} steps, now every {self.interval}: "
+                "use the same interval, as trajectories are analysed by it, or start anew"
+            )
         self.step = int(state["step"])
         self.recorded = int(state.get("recorded", state["step"]))
         self.atoms.set_cell(state["cell"])

@@ -14,9 +14,11 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms, FixCartesian
 from ase.io.extxyz import write_extxyz
 
 from ase_equivariant.io.atomic import atomic_path
+from ase_equivariant.recipes.frames import OTHER_CONSTRAINTS, holds_whole_atoms
 
 
 @dataclass(frozen=True)
@@ -142,10 +144,19 @@ def with_results(atoms: Atoms, results: Mapping[str, Any]) -> Atoms:
 
 
 def frame_record(atoms: Atoms, step: int, time_fs: float) -> str:
-    """One extended-XYZ frame with all arrays (momenta …), energy, forces and, if there is one, stress."""
+    """One extended-XYZ frame with all arrays (momenta …), energy, forces and, if there is one, stress.
+
+    Of constraints that it has no place for (all but those of whole atoms and Cartesian directions) it has the kinds.
+    """
     assert atoms.calc is not None
     frame = with_results(atoms, atoms.calc.results)
     frame.info.update(step=step, time_fs=time_fs)
+    constraints = [FixAtoms(c.index) if holds_whole_atoms(c) else c for c in atoms.constraints]
+    others = sorted({type(c).__name__ for c in constraints if not isinstance(c, FixAtoms | FixCartesian)})
+    frame.set_constraint(constraints)
+    frame.info.pop(OTHER_CONSTRAINTS, None)  # of a file that the run began with
+    if others:
+        frame.info[OTHER_CONSTRAINTS] = " ".join(others)
     text = io.StringIO()
     write_extxyz(text, [frame])
     return text.getvalue()

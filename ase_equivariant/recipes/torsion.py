@@ -11,6 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixInternals
 
 from ase_equivariant.recipes.bonds import beyond_bond
+from ase_equivariant.recipes.frames import fixed_atoms
 from ase_equivariant.recipes.relax import relax
 
 _IN_LINE = 0.03  # sine of the angle: 2°
@@ -73,7 +74,8 @@ def torsion_scan(
     Raises
     ------
     ValueError
-        If the four atoms are no dihedral, its bond is in a ring, or three of them come to lie in line.
+        If the four atoms are no dihedral, its bond is in a ring, three of them come to lie in line, or a constraint
+        holds one of them or an atom that turns.
     """
     if atoms.calc is None:
         raise ValueError("the atoms have no calculator: set atoms.calc first")
@@ -106,7 +108,8 @@ def turning_atoms(atoms: Atoms, indices: Sequence[int]) -> tuple[tuple[int, int,
     Raises
     ------
     ValueError
-        If they are no dihedral, its bond is in a ring, or three of them are in line.
+        If they are no dihedral, its bond is in a ring, three of them are in line, or a constraint holds
+        one of them or an atom that turns.
     """
     quartet = tuple(int(k) for k in indices)
     if len(quartet) != 4 or len(set(quartet)) < 4 or not all(0 <= k < len(atoms) for k in quartet):
@@ -118,4 +121,12 @@ def turning_atoms(atoms: Atoms, indices: Sequence[int]) -> tuple[tuple[int, int,
     for three in ((a, b, c), (b, c, d)):
         if abs(np.sin(np.radians(atoms.get_angle(*three)))) < _IN_LINE:
             raise ValueError(f"atoms {three} are in line, where there is no dihedral: choose others")
+    # ASE turns atoms whatever holds them, and keeps the angle by moving the four.
+    fixed = fixed_atoms(atoms)
+    held = [k for k in sorted({*turning, *quartet}) if fixed[k]]
+    if held:
+        raise ValueError(
+            f"{quartet}: atom {held[0]} is held by a constraint and would be moved: remove the constraint"
+            + ("" if held[0] in quartet else f", or turn the other end, {quartet[::-1]}")
+        )
     return (a, b, c, d), turning

@@ -244,6 +244,12 @@ def test_crystals(tmp_path):
     assert "need a crystal" in str(run("elastic", "ethanol", "molecule:CH3CH2OH", "--output-dir", tmp_path).exception)
 
 
+def test_a_torsion_ends_with_the_turn(tmp_path):
+    run("torsion", "ethanol", "molecule:CH3CH2OH", 0, 1, 2, 3, "--step", 100, "--fmax", 0.05, "--output-dir", tmp_path)
+    found = json.loads((tmp_path / "CH3CH2OH.torsion.json").read_text())["torsion"]
+    assert found["angles_deg"] == [0, 100, 200, 300]
+
+
 def test_torsion(tmp_path):
     words = ("molecule:CH3CH2OH", *"0123", "--step", 120, "--fmax", 0.05, "--output-dir", tmp_path)
     result = run("torsion", "ethanol", *words)
@@ -398,6 +404,26 @@ def test_spectra_of_frames_too_far_apart_are_refused(tmp_path):
     result = run("spectrum", "water-tensors", *words)
     assert "above 1668/cm appear at wrong frequencies: write frames at shorter intervals" in str(result.exception)
     assert "3.7 fs at most" in str(result.exception)
+
+
+def test_analyse_a_long_molecule(tmp_path):
+    chain = Atoms("C4", positions=[[0, 0, 0], [0, 0, 4], [0, 0, 8], [0, 0, 14]])
+    words = (moving_frames(tmp_path / "chain.extxyz", chain, 2.0), "--rdf", "--output-dir", tmp_path)
+    assert "--element is of --diffusion" in str(run("analyse", *words, "--element", "C").exception)
+    assert run("analyse", *words).exit_code == 0
+    found = json.loads((tmp_path / "chain.analysis.json").read_text())["distances"]
+    r, h = np.array(found["r_A"]), np.array(found["h_per_A"])
+    assert h.sum() * (r[1] - r[0]) == pytest.approx(1)  # every pair is in it
+    assert r[np.flatnonzero(h)[-1]] == pytest.approx(14, abs=0.1)
+
+
+def test_nve_says_whose_velocities_it_starts_with(tmp_path):
+    moving_frames(tmp_path / "a.extxyz", molecule("CH3CH2OH"), 2.0, count=1)
+    words = (tmp_path / "a.extxyz", "--ensemble", "nve", "--temperature", 20, "--steps", 2, "--output-dir", tmp_path)
+    result = run("md", "ethanol", *words)
+    assert result.exit_code == 0, result.output
+    assert "starts with the velocities of " in result.output
+    assert "starts" not in run("md", "ethanol", *words, "--restart").output
 
 
 def test_analyse_a_slab(tmp_path):

@@ -105,3 +105,19 @@ def test_what_makes_no_sense_is_refused():
         diffusion([Atoms("He")] * 60)
     with pytest.raises(ValueError, match="fit_ps"):
         diffusion(frames, fit_ps=(0.1, 5.0))
+
+
+def test_atoms_that_are_held_do_not_slow_the_others():
+    """Half of the lithium is fixed: its share of zero made the coefficient half as large."""
+    steps = np.random.default_rng(3).normal(size=(1000, 60, 3)) * 0.1
+    steps[:, 30:] = 0
+    frames = frames_of(np.cumsum(steps, axis=0), "Li60")
+    alone = diffusion([frame[:30] for frame in frames], remove_drift=False)
+    for frame in frames:
+        frame.set_constraint(FixAtoms(range(30, 60)))
+    found = diffusion(frames)
+    assert found.diffusion_cm2_per_s == pytest.approx(alone.diffusion_cm2_per_s, rel=1e-9)
+    assert diffusion(frames, "Li").diffusion_cm2_per_s == found.diffusion_cm2_per_s
+    frames[0].set_constraint(FixAtoms(range(60)))
+    with pytest.raises(ValueError, match="constraints hold all of these atoms"):
+        diffusion(frames)

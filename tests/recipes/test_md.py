@@ -14,13 +14,15 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCartesian, FixedPlane, FixScaled
 from ase.io import read
 from ase.md.velocitydistribution import ZeroRotation
 
 from ase_equivariant import EquivariantCalculator
 from ase_equivariant.config import ConfigError
+from ase_equivariant.recipes.dynamic_spectra import check_constraints
 from ase_equivariant.recipes.ensembles import MDSettings, build_dynamics
+from ase_equivariant.recipes.frames import drifts, fixed_atoms, other_constraints
 from ase_equivariant.recipes.limits import SimulationError
 from ase_equivariant.recipes.md import run_md
 from ase_equivariant.recipes.md_files import AppendedFile
@@ -45,6 +47,17 @@ def silicon() -> Atoms:
 
 def settings(ensemble: str, **changes) -> MDSettings:
     return MDSettings.parse({"ensemble": ensemble, "timestep_fs": 2.0, "temperature_K": 400.0, "seed": 3, **changes})
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "bussi"])
+def test_velocities_of_zero_are_none(tmp_path, ensemble):
+    """CONTCAR of a relaxation has them: the run stayed at 0 K, and Bussi refused it."""
+    drawn, resting = copper(), copper()
+    resting.set_momenta(np.zeros((len(resting), 3)))
+    for name, atoms in (("drawn", drawn), ("resting", resting)):
+        run_md(atoms, 1, settings(ensemble), folder=tmp_path, name=name)
+    np.testing.assert_array_equal(resting.get_momenta(), drawn.get_momenta())
+    assert drawn.get_kinetic_energy() > 0
 
 
 def test_nve_conserves_energy_and_momentum(tmp_path):
@@ -186,10 +199,30 @@ def test_a_run_made_longer_is_that_of_one_call(tmp_path, ensemble):
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_what_constraints_a_trajectory_had_is_known_from_its_file(tmp_path):
+    """ASE writes those of whole atoms and of Cartesian directions only: drift was then taken from the rest."""
+    atoms = copper()
+    atoms.set_constraint([FixScaled([0]), FixCartesian([1], mask=(True, False, False)), FixedPlane([2, 3], (1, 1, 0))])
+    files = run_md(atoms, 4, settings("nve"), folder=tmp_path, interval=2).files
+    frames = read(files.trajectory, ":")
+    assert np.flatnonzero(fixed_atoms(frames[-1])).tolist() == [0]
+    assert other_constraints(frames[-1]) == ["FixedPlane"]
+    assert not drifts(frames[-1])
+    with pytest.raises(ValueError, match="constrained by FixedPlane, with which"):
+        check_constraints(Atoms("H", info=frames[-1].info))
+
+    again = frames[-1].copy()  # the plane is lost
+    again.calc = copper().calc
+    files = run_md(again, 2, settings("nve"), folder=tmp_path, name="again", interval=2).files
+    assert other_constraints(read(files.trajectory, -1)) == []
+
+
 def test_restart_refuses_other_masses_and_constraints(tmp_path):
     atoms = copper()
     atoms.set_constraint(FixAtoms([0]))
     run_md(atoms, 10, settings("nve"), folder=tmp_path, interval=10)
+    with pytest.raises(ValueError, match="a frame every 10 steps, now every 5: use the same interval"):
+        run_md(atoms, 20, settings("nve"), folder=tmp_path, restart=True, interval=5)
     with pytest.raises(ValueError, match=r"had other constraints .*FixAtoms"):
         run_md(copper(), 20, settings("nve"), folder=tmp_path, restart=True)
     heavy = copper()
@@ -377,7 +410,7 @@ def test_restart_refuses_another_calculator(tmp_path):
     with pytest.raises(ValueError, match=r"another calculator \(dtype = float32, now float64\)"):
         run_md(atoms, 20, settings("nve"), folder=tmp_path, restart=True)
     atoms.calc = EquivariantCalculator("si", preset="md", skin=0.5)  # the same forces
-    run_md(atoms, 20, settings("nve"), folder=tmp_path, restart=True)
+    run_md(atoms, 20, settings("nve"), folder=tmp_path, restart=True, interval=10)
 
 
 def test_a_full_disk_leaves_whole_records(tmp_path):

@@ -5,10 +5,11 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import Calculator, all_changes
+from ase.constraints import FixAtoms
 from ase.geometry import get_dihedrals, get_dihedrals_derivatives
 
 from ase_equivariant.recipes.bonds import beyond_bond, bonds_of
-from ase_equivariant.recipes.torsion import torsion_scan
+from ase_equivariant.recipes.torsion import torsion_scan, turning_atoms
 
 BARRIER = 0.2
 
@@ -47,6 +48,19 @@ def peroxide():
     atoms.set_dihedral(0, 1, 2, 3, 90.0, indices=[3])
     atoms.calc = Twisted(atoms)
     return atoms
+
+
+def test_atoms_that_are_held_are_not_moved():
+    atoms = molecule("CH3CH2OH")  # C C O and its H, two hydrogens of the CH2, three of the CH3
+    atoms.set_constraint(FixAtoms([4]))
+    with pytest.raises(
+        ValueError, match=r"atom 4 is held .*: remove the constraint, or turn the other end, \(0, 1, 2, 3\)"
+    ):
+        turning_atoms(atoms, (3, 2, 1, 0))
+    assert turning_atoms(atoms, (0, 1, 2, 3))[1] == [2, 3]
+    atoms.set_constraint(FixAtoms([0]))
+    with pytest.raises(ValueError, match=r"atom 0 is held by a constraint and would be moved: remove the constraint$"):
+        turning_atoms(atoms, (0, 1, 2, 3))
 
 
 def test_forces_of_the_test_s_calculator():

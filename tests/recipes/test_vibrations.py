@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from ase import Atoms, units
-from ase.constraints import FixAtoms, FixCartesian
+from ase.constraints import FixAtoms, FixCartesian, FixScaled
 
 from ase_equivariant.recipes.vibrations import (
     PER_CM_PER_THZ,
@@ -36,7 +36,7 @@ def test_autocorrelation_is_the_direct_sum():
     np.testing.assert_allclose(autocorrelation(signal, 5), direct[:5], atol=1e-12)
 
 
-@pytest.mark.parametrize("constraint", [FixAtoms, FixCartesian])
+@pytest.mark.parametrize("constraint", [FixAtoms, FixCartesian, FixScaled])
 def test_fixed_atoms_have_no_states(constraint):
     """A heavy atom beside a light one that is held: less the centre of mass, the light one would move."""
     frames = oscillators((31.7, 0.0), amplitudes=(1.0, 0.0), symbols=["Au", "C"])
