@@ -26,7 +26,7 @@ def draw(results, path):
         for which in ("",) if "l_max" in network else ("", "turned "):
             label = f"{network}{which and ', tested on turned frames'}"
             curves[name].setdefault(label, []).append((size, found[f"{which}forces MAE (meV/Å)"]))
-    figure = new_figure(6.0 * len(curves))
+    figure = new_figure(6.0 * len(curves), 6.5)
     for ax, name in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
         plot_power_laws(curves[name], ax).set(title=name, xlabel="training frames", ylabel="test forces MAE (meV/Å)")
     save_figure(figure, path)
