@@ -16,14 +16,14 @@ def network(card) -> str:
     return f"{architecture['num_layers']} × {channels}{squares}, {card.training['epochs']}{start}"
 
 
-def cells(path: Path, published: list[str], error: str, energy: str, unit: str) -> list[str]:
+def cells(path: Path, published: list[str], error: str, energy: str, unit: str, speeds: dict) -> list[str]:
     loaded = load_model(path)
     card, size = loaded.card, sum(p.numel() for p in loaded.potential.parameters())
     errors = [card.errors.get(f"test {key} {error} ({u})") for key, u in ((energy, unit), ("forces", "meV/Å"))]
     found = [path.stem, " / ".join(f"{value:.2f}" if value else "–" for value in errors), *published, f"{size}"]
     found += [network(card), f"{path.stat().st_size / 1e6:.2f}", f"{card.training['hours']}"]
-    speed = card.training.get("speed", {"microseconds_per_atom": "–", "structure": "not measured"})
-    return [*found, f"{speed['microseconds_per_atom']} ({speed['structure']})"]
+    speed = speeds[path.stem]
+    return [*found, f"{speed['microseconds_per_atom']:.0f} ({speed['structure']})"]
 
 
 def together(rows: list[list[str]], num_errors: int) -> list[str]:
@@ -36,12 +36,12 @@ def together(rows: list[list[str]], num_errors: int) -> list[str]:
     return [f"mean of {len(rows)}", *means, "", "", "", f"{hours:.1f} in all", ""]
 
 
-def table(models: list[Path], known: dict, mean: bool = False) -> str:
+def table(models: list[Path], known: dict, speeds: dict, mean: bool = False) -> str:
     error, columns, errors = known.get("error", "RMSE"), known["columns"], known["errors"]
     energy, unit = known.get("energy", "energy"), known.get("unit", "meV")
     own = ["parameters", "network, epochs", "MB", "hours", "µs/atom"]
     head = ["model", f"test energy / forces {error} ({unit}, meV/Å)", *columns, *own]
     of_others = [errors.get(path.stem.partition("-")[2] or path.stem, ["–"] * len(columns)) for path in models]
-    rows = [cells(path, others, error, energy, unit) for path, others in zip(models, of_others, strict=True)]
+    rows = [cells(path, others, error, energy, unit, speeds) for path, others in zip(models, of_others, strict=True)]
     rows += [together(rows, 1 + len(columns))] if mean else []
     return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *rows))

@@ -247,6 +247,19 @@ def test_training_from_a_joint_model_validates_on_what_that_was_not_trained_on(t
         held_out(init, str(tmp_path / "c.npz"))
 
 
+def test_speeds_of_models(tmp_path):
+    (tmp_path / "data").mkdir()
+    positions = molecule("CH3CH2OH").positions + np.linspace(0, 0.02, 3 * 27).reshape(3, 9, 3)
+    numbers = {"nuclear_charges": molecule("CH3CH2OH").numbers, "coords": positions}
+    np.savez(tmp_path / "data" / "rmd17_ethanol_train_01.npz", **numbers)
+    run("model_speeds.py", "data", "speeds.json", "rmd17-ethanol", "md17-ethanol", cwd=tmp_path)
+    found = json.loads((tmp_path / "speeds.json").read_text())["models"]
+    assert [*found] == ["md17-ethanol", "rmd17-ethanol"]
+    for speed in found.values():
+        assert speed["structure"] == "C2H6O"
+        assert 1 < speed["microseconds_per_atom"] < 1e6
+
+
 def test_the_results_page_is_up_to_date(tmp_path):
     models = SCRIPTS.parent / "models"
     for path in models.iterdir():
