@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
@@ -151,6 +152,7 @@ def attach(
 def end_all(comm: Any, message: str) -> NoReturn:
     """Say why on stderr and end all processes, this one at once: MPI_Abort may return before they are killed."""
     print(message, file=sys.stderr, flush=True)
+    time.sleep(1)  # mpirun drops what it has not read of its processes' output by the time one of them aborts
     comm.Abort(1)
     os._exit(1)
 
