@@ -156,8 +156,10 @@ class EpochProgress(pl.Callback):
         self.last_line = -_SECONDS_BETWEEN_LINES
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the bar."""
+        """Say what makes the run slow, and show the bar."""
         assert isinstance(pl_module, TrainingModule)
+        if trainer.is_global_zero and (reason := pl_module.evaluator.why_not):
+            print(f"by autograd, several times slower than compiled code: {reason}", flush=True)
         if not (sys.stdout.isatty() and trainer.is_global_zero):
             return
         note = TextColumn("{task.description}")

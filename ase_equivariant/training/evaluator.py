@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -36,14 +35,19 @@ class Evaluator:
     ----------
     compiled : TrainablePotential or None
         What evaluates; None for autograd.
+    why_not : str
+        Why there is no compiled code although it was asked for; empty otherwise.
     """
 
     def __init__(self, potential: Potential, compiled: bool):
         self.potential = potential
         self.compiled: TrainablePotential | None = None
+        self.why_not = ""
         if compiled:
-            with suppress(NotFreezableError):  # a slower run, not a wrong one
+            try:
                 self.compiled = TrainablePotential(potential)
+            except NotFreezableError as error:  # a slower run, not a wrong one
+                self.why_not = str(error)
 
     def __call__(self, batch: Batch, *, forces: bool, stress: bool) -> Prediction:
         """Predict; differentiable by the weights if gradients are enabled."""

@@ -18,6 +18,7 @@ from emt_data import emt_atoms, emt_frames, small_config
 from ase_equivariant.calculator import EquivariantCalculator
 from ase_equivariant.config import ConfigError
 from ase_equivariant.io.model_file import load_model
+from ase_equivariant.kernels import network as native
 from ase_equivariant.training import callbacks
 from ase_equivariant.training.callbacks import DivergedError
 from ase_equivariant.training.checkpoint import CheckpointError
@@ -288,6 +289,12 @@ def test_progress_is_told_line_by_line_without_a_terminal(emt_file, tmp_path, ca
     assert "species Cu Au" in printed
     assert "epoch 2/2" in printed
     assert "meV/Å" in printed
+    assert ("by autograd" in printed) == (native.best_level() < 0)
+
+
+def test_what_makes_a_run_slow_is_told(emt_file, tmp_path, capsys):
+    train(small_config(emt_file, tmp_path, architecture={"norm": "rms"}, run={"max_epochs": 1}))
+    assert "by autograd, several times slower than compiled code: there are no compiled" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
