@@ -9,7 +9,7 @@ from pathlib import Path
 
 import evaluate_readouts as readouts
 import evaluate_universal as universal
-from results_tables import table
+from results_tables import of_files, table
 
 
 def main() -> None:
@@ -26,6 +26,8 @@ def main() -> None:
     page = {
         kind: table(models, published[kind], speeds["models"], mean="md17" in kind) for kind, models in groups.items()
     }
+    page["hotter"] = of_files([folder / f"3bpa-{kelvin}K.json" for kelvin in (600, 1200)], published["hotter"])
+    page["hotter_source"] = published["hotter"]["source"]
     page["universal"] = universal.rows(results, published["universal"])
     page |= {f"{kind}_source": published[kind]["source"] for kind in groups}
     page["sources"] = "; ".join(dict.fromkeys(known["source"] for known in published["universal"].values()))

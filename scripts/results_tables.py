@@ -1,5 +1,6 @@
 """Tables of ``results_page.py``: a row for each model, and what they are together."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,18 @@ def together(rows: list[list[str]], num_errors: int) -> list[str]:
         means.append(" / ".join(f"{x:.2f}" for x in np.mean(known, axis=0)) if len(known) == len(rows) else "–")
     hours = sum(float(row[-2]) for row in rows)
     return [f"mean of {len(rows)}", *means, "", "", "", f"{hours:.1f} in all", ""]
+
+
+def of_files(files: list[Path], known: dict) -> str:
+    """A row for each file of `ase-equivariant evaluate --json`."""
+    rows = [["structures", "model", "how many", "energy / forces RMSE (meV, meV/Å)", *known["columns"]]]
+    rows.append(["---"] * len(rows[0]))
+    for path in files:
+        found = json.loads(path.read_text())
+        errors = [f"{found['errors'][key]:.2f}" for key in ("energy RMSE (meV)", "forces RMSE (meV/Å)")]
+        published = known["errors"].get(path.stem, ["–"] * len(known["columns"]))
+        rows.append([path.stem, found["model"], str(found["num_structures"]), " / ".join(errors), *published])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def table(models: list[Path], known: dict, speeds: dict, mean: bool = False) -> str:
