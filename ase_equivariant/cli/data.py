@@ -13,24 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ase_equivariant.cli.common import OverwriteOption, console, refuse_to_lose
-from ase_equivariant.cli.label_options import (
-    BornOption,
-    ChargeOption,
-    ChargesOption,
-    DipoleOption,
-    DipoleOriginOption,
-    DipoleUnitsOption,
-    EnergyOption,
-    ForcesOption,
-    LabelsOption,
-    LengthOption,
-    PolarizabilityOption,
-    PolarizabilityUnitsOption,
-    StressOption,
-    UnitsOption,
-    VirialOption,
-    label_config,
-)
+from ase_equivariant.cli.label_options import label_config, reads_labels
 from ase_equivariant.config import ConfigError
 from ase_equivariant.io.atomic import atomic_path
 from ase_equivariant.training.database import write_database
@@ -50,24 +33,11 @@ FilesArgument = Annotated[list[Path], typer.Argument(help="Labelled structures: 
 
 
 @data.command()
+@reads_labels
 def check(
     files: FilesArgument,
+    label_options: dict[str, Any],
     test: Annotated[list[Path] | None, typer.Option(help="Structures to test on; as often as needed.")] = None,
-    units: UnitsOption = "auto",
-    length_units: LengthOption = "Angstrom",
-    labels: LabelsOption = "revised",
-    energy_key: EnergyOption = None,
-    forces_key: ForcesOption = None,
-    stress_key: StressOption = None,
-    virial_key: VirialOption = None,
-    dipole_key: DipoleOption = None,
-    dipole_units: DipoleUnitsOption = "e*Angstrom",
-    dipole_origin: DipoleOriginOption = "coordinates",
-    polarizability_key: PolarizabilityOption = None,
-    polarizability_units: PolarizabilityUnitsOption = "e2*Angstrom2/eV",
-    charges_key: ChargesOption = None,
-    charge_key: ChargeOption = "charge",
-    born_key: BornOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")] = None,
 ) -> None:
     """Look for what would spoil training: units, signs, copies, outliers, missing labels, overlap with the test part.
@@ -75,14 +45,9 @@ def check(
     Files are read as training reads them. Frames are counted from 0, through all files of a part. The exit status is
     0 if there are no errors (warnings are none), 1 if there are, and 2 if the files or options cannot be used.
     """
-    options = {"units": units, "length_units": length_units, "labels": labels, "energy_key": energy_key,
-               "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key, "dipole_key": dipole_key,
-               "dipole_units": dipole_units, "dipole_origin": dipole_origin, "polarizability_key": polarizability_key,
-               "polarizability_units": polarizability_units, "charges_key": charges_key, "charge_key": charge_key,
-               "born_key": born_key}  # fmt: skip
     refuse_to_lose([json_file], [*files, *(test or [])], overwrite=True)
     try:
-        report = examine_files(files, test or [], label_config(**options))
+        report = examine_files(files, test or [], label_config(label_options))
     except (DataError, ConfigError, OSError) as error:
         Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
         raise typer.Exit(BAD_INPUT) from None
@@ -100,41 +65,25 @@ def check(
 
 
 @data.command()
+@reads_labels
 def convert(
     files: FilesArgument,
     output: Annotated[Path, typer.Option(help="Database to write: NAME.db (SQLite) or NAME.aselmdb (LMDB).")],
-    units: UnitsOption = "auto",
-    length_units: LengthOption = "Angstrom",
-    labels: LabelsOption = "revised",
-    energy_key: EnergyOption = None,
-    forces_key: ForcesOption = None,
-    stress_key: StressOption = None,
-    virial_key: VirialOption = None,
-    dipole_key: DipoleOption = None,
-    dipole_units: DipoleUnitsOption = "e*Angstrom",
-    dipole_origin: DipoleOriginOption = "coordinates",
-    polarizability_key: PolarizabilityOption = None,
-    polarizability_units: PolarizabilityUnitsOption = "e2*Angstrom2/eV",
-    charges_key: ChargesOption = None,
-    charge_key: ChargeOption = "charge",
-    born_key: BornOption = None,
+    label_options: dict[str, Any],
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write labelled structures to one database in eV and Å, from which training can stream (`data.streaming`)."""
     refuse_to_lose([output], files, overwrite)
-    config = label_config(
-        units=units, length_units=length_units, labels=labels, energy_key=energy_key, forces_key=forces_key,
-        stress_key=stress_key, virial_key=virial_key, dipole_key=dipole_key, dipole_units=dipole_units,
-        dipole_origin=dipole_origin,
-        polarizability_key=polarizability_key, polarizability_units=polarizability_units, charges_key=charges_key,
-        charge_key=charge_key, born_key=born_key,
-    )  # fmt: skip
+    config = label_config(label_options)
     count = write_database(output, (frame for file in files for frame in iterate_frames(file, config)))
     console.print(
         f"wrote {count} structures to {output}, in eV and Å: leave units and keys out of [data]", soft_wrap=True
     )
-    for name, key in (("polarizability_key", polarizability_key), ("readout_keys.born_effective_charges", born_key)):
-        if key is not None:
+    for option, name in (
+        ("polarizability_key", "polarizability_key"),
+        ("born_key", "readout_keys.born_effective_charges"),
+    ):
+        if label_options[option] is not None:
             console.print(f'but set {name} = "{name.removesuffix("_key").rpartition(".")[2]}"', soft_wrap=True)
 
 

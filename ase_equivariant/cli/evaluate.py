@@ -5,31 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 from rich.table import Table
 
 from ase_equivariant.cli.common import DeviceOption, DtypeOption, ModelArgument, console, naming, refuse_to_lose
-from ase_equivariant.cli.label_options import (
-    BornOption,
-    ChargeOption,
-    ChargesOption,
-    DipoleOption,
-    DipoleOriginOption,
-    DipoleUnitsOption,
-    EnergyOption,
-    ForcesOption,
-    LabelsOption,
-    LengthOption,
-    PolarizabilityOption,
-    PolarizabilityUnitsOption,
-    StressOption,
-    UnitsOption,
-    VirialOption,
-    label_config,
-)
+from ase_equivariant.cli.label_options import label_config, reads_labels
 from ase_equivariant.io.atomic import atomic_path
 from ase_equivariant.io.model_file import load_model
 from ase_equivariant.io.registry import resolve
@@ -48,24 +31,11 @@ _UNITS = {
 }  # fmt: skip
 
 
+@reads_labels
 def evaluate(
     model: ModelArgument,
     data: Annotated[list[str], typer.Argument(help="Labelled structures: any file ASE reads, or an MD17 npz.")],
-    units: UnitsOption = "auto",
-    labels: LabelsOption = "revised",
-    length_units: LengthOption = "Angstrom",
-    energy_key: EnergyOption = None,
-    forces_key: ForcesOption = None,
-    stress_key: StressOption = None,
-    virial_key: VirialOption = None,
-    dipole_key: DipoleOption = None,
-    dipole_units: DipoleUnitsOption = "e*Angstrom",
-    dipole_origin: DipoleOriginOption = "coordinates",
-    polarizability_key: PolarizabilityOption = None,
-    polarizability_units: PolarizabilityUnitsOption = "e2*Angstrom2/eV",
-    charges_key: ChargesOption = None,
-    charge_key: ChargeOption = "charge",
-    born_key: BornOption = None,
+    label_options: dict[str, Any],
     batch_size: Annotated[int, typer.Option(min=1, help="Structures at a time.")] = 20,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the errors to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a parity plot to this file.")] = None,
@@ -77,13 +47,7 @@ def evaluate(
     if plot is not None:
         with naming("--plot"):
             check_picture(plot)
-    config = label_config(
-        units=units, length_units=length_units, labels=labels, energy_key=energy_key, forces_key=forces_key,
-        stress_key=stress_key, virial_key=virial_key, dipole_key=dipole_key, dipole_units=dipole_units,
-        dipole_origin=dipole_origin,
-        polarizability_key=polarizability_key, polarizability_units=polarizability_units, charges_key=charges_key,
-        charge_key=charge_key, born_key=born_key,
-    )  # fmt: skip
+    config = label_config(label_options)
     frames = {file: read_frames(file, config) for file in data}
     precision = parse_dtype(dtype or "float64")
     potential = load_model(resolve(model)).potential.to(device=device, dtype=precision)

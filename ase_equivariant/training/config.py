@@ -186,6 +186,10 @@ class TrainConfig(Config):
             return _with_initial_model(values)
         model = values.get("model") if isinstance(values, dict) else None
         architecture = model.get("architecture") if isinstance(model, dict) else None
+        if isinstance(architecture, str):
+            raise ConfigError(
+                f'model.architecture is a table: write [model.architecture] with name = "{architecture}" and a cutoff'
+            )
         if not isinstance(model, dict) or not isinstance(architecture, dict) or "species" in architecture:
             return values
         for key in _BY_SPECIES:

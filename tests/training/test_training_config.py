@@ -56,6 +56,7 @@ def test_minimal_config_does_not_touch_the_data(tmp_path):
         ("data.validation_indices=[]", "data: validation_indices is empty: list a structure"),
         ("loss={energy={weight=0}, forces={weight=0}}", "every weight of the loss is zero: give one of loss.energy"),
         ("model.architecture.pair_cutoffs={Cu={Cu=3}}", "pair_cutoffs goes by species: give model.architecture"),
+        ("model.architecture=gvp", 'is a table: write [model.architecture] with name = "gvp" and a cutoff'),
         ("model.architecture.neighbors_per_species={H=10}", "neighbors_per_species goes by species: give model.arch"),
         ("optimizer.lr", "write section.key=value"),
         ("optimizer.lr.x.y=3", "optimizer"),
