@@ -35,8 +35,9 @@ def check(name: str, system: dict, options: argparse.Namespace):
     if system["kind"] == "liquid":
         return check_liquid(reference, frames, system.get("diffusing"))
     relax(atoms, fmax=1e-3)
-    given = {"dihedral": system.get("dihedral"), "stability_ps": options.stability_ps, "settings": settings}
-    return check_molecule(atoms, reference, frames, fast, **given)
+    own = {"dihedral": system.get("dihedral"), "settings": settings}
+    runs = {"stability_ps": options.stability_ps, "processes": options.processes}
+    return check_molecule(atoms, reference, frames, fast, **own, **runs)
 
 
 def main() -> None:
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the reference frames")
     parser.add_argument("--time-ps", type=float, default=50.0, help="of dynamics, after 5 ps that are discarded")
     parser.add_argument("--stability-ps", type=float, default=0.0, help="of each of ten more runs")
+    parser.add_argument("--processes", type=int, default=1, help="of these at a time, one thread each")
     options = parser.parse_args()
     for name in options.names:
         found, known = check(name, systems[name], options), systems[name].get("literature", {})

@@ -119,6 +119,7 @@ def check_molecule(
     dihedral: Sequence[int] | None = None,
     stability_ps: float = 0.0,
     settings: MDSettings | None = None,
+    processes: int = 1,
     progress: Callable[[int, float], None] | None = None,
 ) -> MoleculeCheck:
     """Check a molecule.
@@ -139,8 +140,8 @@ def check_molecule(
         Length of each of ten runs; 0 leaves them out.
     settings : MDSettings, optional
         Of those runs.
-    progress : callable, optional
-        Called with the run and its time in ps.
+    processes, progress : int, callable, optional
+        As of :func:`~ase_equivariant.recipes.stability.stability`.
     """
     moving = atoms.copy()
     moving.calc = calculator
@@ -154,7 +155,9 @@ def check_molecule(
         _mean_temperature_K(frames),
         vibrational_spectrum(frames),
         None if dihedral is None else torsion_scan(atoms, dihedral),
-        stability(moving, length_ps=stability_ps, settings=settings, progress=progress) if stability_ps else None,
+        stability(moving, length_ps=stability_ps, settings=settings, processes=processes, progress=progress)
+        if stability_ps
+        else None,
     )
 
 

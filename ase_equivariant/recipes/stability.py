@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
+from multiprocessing import get_context
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.calculators.calculator import CalculatorError
 
@@ -73,6 +77,7 @@ def stability(
     settings: MDSettings | None = None,
     tolerance_A: float = 0.5,
     check_every: int = 10,
+    processes: int = 1,
     progress: Callable[[int, float], None] | None = None,
 ) -> StabilityResult:
     """Run molecular dynamics from ``atoms`` with different seeds until a bond breaks.
@@ -92,8 +97,12 @@ def stability(
         Deviation of a bond that counts as failure.
     check_every : int
         Steps between checks.
+    processes : int
+        Runs at a time, each in a process with one thread, for which the calculator is pickled; as with all of
+        Python's processes, a program that asks for several begins with ``if __name__ == "__main__":``.
     progress : callable, optional
-        Called with the run's number and its time in ps at every thousandth check.
+        Called with the run's number and its time in ps at every thousandth check; of several processes, when it is
+        over.
 
     Raises
     ------
@@ -110,14 +119,24 @@ def stability(
         raise ValueError("the atoms have no calculator: set atoms.calc first")
     if atoms.pbc.any():
         raise ValueError("the bond criterion is for molecules without periodic boundaries")
-    if runs < 1 or steps < check_every or check_every < 1:
-        raise ValueError(f"runs = {runs}, length_ps = {length_ps}, check_every = {check_every}: use more of each")
+    if runs < 1 or steps < check_every or check_every < 1 or processes < 1:
+        given = {"runs": runs, "length_ps": length_ps, "check_every": check_every, "processes": processes}
+        raise ValueError(f"{', '.join(f'{name} = {value}' for name, value in given.items())}: use more of each")
     bonds, lengths = _bonds(atoms)
+    watched = (bonds, lengths, tolerance_A)
+    seeds = [settings.model_copy(update={"seed": settings.seed + run}) for run in range(runs)]
     outcomes = []
-    for run in range(runs):
-        own = settings.model_copy(update={"seed": settings.seed + run})
-        report = None if progress is None else (lambda time, run=run: progress(run, time))
-        outcomes.append(_one_run(atoms, own, steps, check_every, (bonds, lengths, tolerance_A), report))
+    if processes == 1:
+        for run, own in enumerate(seeds):
+            report = None if progress is None else (lambda time, run=run: progress(run, time))
+            outcomes.append(_one_run(atoms, own, steps, check_every, watched, report))
+    else:  # fresh processes: copies of this one may hold locks of threads that they do not have
+        with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+            same = (repeat(steps), repeat(check_every), repeat(watched))
+            for run, outcome in enumerate(pool.map(_one_run, repeat(atoms), seeds, *same)):
+                outcomes.append(outcome)
+                if progress is not None:
+                    progress(run, outcome[0] * settings.timestep_fs / 1000)
     survived, deviations, temperatures = (np.array(column, dtype=float) for column in zip(*outcomes, strict=True))
     failed, times = survived < steps, survived * settings.timestep_fs / 1000
     mean_time = float(times.sum() / failed.sum()) if failed.any() else float("inf")
@@ -137,7 +156,7 @@ def _one_run(
     steps: int,
     check_every: int,
     watched: tuple[np.ndarray, np.ndarray, float],
-    report: Callable[[float], None] | None,
+    report: Callable[[float], None] | None = None,
 ) -> tuple[int, float, float]:
     """Steps survived, largest deviation in Å, mean temperature in K of the second half."""
     bonds, lengths, tolerance = watched

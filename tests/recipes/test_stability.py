@@ -7,6 +7,7 @@ from ase.build import molecule
 from ase.calculators.calculator import Calculator, CalculatorError, all_changes
 from ase.calculators.emt import EMT
 
+from ase_equivariant import EquivariantCalculator
 from ase_equivariant.recipes.ensembles import MDSettings
 from ase_equivariant.recipes.relax import relax
 from ase_equivariant.recipes.stability import bond_deviation, first_failure, stability
@@ -62,6 +63,20 @@ def test_a_broken_one_fails_when_mechanics_says():
     assert found.failed.all()
     assert found.mean_time_to_failure_ps == pytest.approx(expected, abs=0.0006)
     assert (found.largest_deviation_A > 0.5).all()
+
+
+def test_runs_in_processes_are_the_same():
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = EquivariantCalculator("ethanol", preset="md")
+    hot, told = MDSettings(temperature_K=5000.0), []
+    alone, together = (
+        stability(atoms, runs=3, length_ps=0.1, settings=hot, processes=n, progress=lambda *args: told.append(args))
+        for n in (1, 2)
+    )
+    for name in ("survived_ps", "largest_deviation_A", "failed"):
+        np.testing.assert_array_equal(getattr(alone, name), getattr(together, name))
+    assert alone.failed.any()
+    assert told == list(enumerate(together.survived_ps))
 
 
 def test_a_calculator_that_gives_up_is_a_failure():
