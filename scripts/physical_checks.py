@@ -35,9 +35,8 @@ def check(name: str, system: dict, options: argparse.Namespace):
     if system["kind"] == "liquid":
         return check_liquid(reference, frames, system.get("diffusing"))
     relax(atoms, fmax=1e-3)
-    own = {"dihedral": system.get("dihedral"), "settings": settings}
-    runs = {"stability_ps": options.stability_ps, "processes": options.processes}
-    return check_molecule(atoms, reference, frames, fast, **own, **runs)
+    runs = {"settings": settings, "stability_ps": options.stability_ps, "processes": options.processes}
+    return check_molecule(atoms, reference, frames, fast, dihedral=system.get("dihedral"), **runs)
 
 
 def main() -> None:
