@@ -15,10 +15,12 @@ from ase.db import connect
 from ase.io import write
 from emt_data import emt_atoms, emt_frames, small_config
 from process_runs import finish, same_run, start, write_config
+from test_run import CountingClock
 from typer.testing import CliRunner
 
 from ase_equivariant.cli.main import app
 from ase_equivariant.io.model_file import load_model
+from ase_equivariant.training import callbacks
 from ase_equivariant.training.checkpoint import CheckpointError
 from ase_equivariant.training.database import write_database
 from ase_equivariant.training.dataset import make_samples, mean_neighbors
@@ -119,7 +121,7 @@ def test_a_streamed_run_is_the_same_as_one_from_memory(tmp_path, ending):
     assert streamed.card.reference_energies == held.card.reference_energies
 
 
-def test_a_streamed_run_goes_on_but_not_with_other_data(tmp_path):
+def test_a_streamed_run_goes_on_but_not_with_other_data(tmp_path, monkeypatch):
     write_database(tmp_path / "emt.db", emt_frames(12))
 
     def config(folder, minutes=None):
@@ -127,8 +129,9 @@ def test_a_streamed_run_goes_on_but_not_with_other_data(tmp_path):
         return small_config(tmp_path / "emt.db", tmp_path / folder, data={"streaming": True}, run=run)
 
     whole, launches, part = train(config("whole"), quiet=True), 0, None
+    monkeypatch.setattr(callbacks, "time", CountingClock())
     while part is None or part.stopped:
-        part = train(config("parts", minutes=0.002), quiet=True)
+        part = train(config("parts", minutes=0.12), quiet=True)
         launches += 1
         assert launches < 100
     assert launches > 1
