@@ -21,7 +21,9 @@ MOST = 5  # compositions; of data with more of them, errors are of all structure
 def errors(name: str) -> dict:
     config = TrainConfig.model_validate(tomllib.loads((MODELS / f"configs/{name}.toml").read_text("utf-8")))
     shipped, trained = MODELS / f"{name}.safetensors", config.folder / f"{name}.safetensors"
-    potential, test = load_model(shipped if shipped.exists() else trained).potential, make_splits(config.data).test
+    if not (file := shipped if shipped.exists() else trained).exists():
+        sys.exit(f"error: no model at {file}: ase-equivariant train {MODELS}/configs/{name}.toml makes it")
+    potential, test = load_model(file).potential, make_splits(config.data).test
     groups = {}
     for frame in test:
         groups.setdefault(frame.atoms.get_chemical_formula(), []).append(frame)
