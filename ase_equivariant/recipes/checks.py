@@ -227,11 +227,12 @@ def sample(
     Raises
     ------
     ValueError
-        If there is no time to keep.
+        If there is no time to keep; and what the calculator raises for ``atoms`` as they are.
     SimulationError
         If the dynamics left the physical, as that of :func:`~ase_equivariant.recipes.md.run_md`; names the time.
     """
     every, first, last = _sampled_steps(length_ps, settings, discard_ps)
+    atoms.get_forces()  # atoms that the calculator does not take at all are refused as it does
     rng = np.random.default_rng(settings.seed)
     draw_velocities(atoms, settings.temperature_K, rng)
     dof, limits = degrees_of_freedom(atoms, settings.ensemble), Limits.of(settings)

@@ -107,7 +107,7 @@ def stability(
     Raises
     ------
     ValueError
-        If there is no calculator, no bond, or the atoms are periodic.
+        If there is no calculator, no bond, or the atoms are periodic; and what the calculator raises for ``atoms``.
 
     References
     ----------
@@ -123,6 +123,9 @@ def stability(
         given = {"runs": runs, "length_ps": length_ps, "check_every": check_every, "processes": processes}
         raise ValueError(f"{', '.join(f'{name} = {value}' for name, value in given.items())}: use more of each")
     bonds, lengths = _bonds(atoms)
+    start = atoms.copy()
+    start.calc = atoms.calc
+    start.get_forces()  # a molecule that the calculator does not take at all is no failure of a run
     watched = (bonds, lengths, tolerance_A)
     seeds = [settings.model_copy(update={"seed": settings.seed + run}) for run in range(runs)]
     outcomes = []

@@ -5,6 +5,7 @@ import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
+from ase_equivariant import EquivariantCalculator
 from ase_equivariant.io.results import plain, write_json
 from ase_equivariant.plotting.checks import draw_check
 from ase_equivariant.plotting.figure import save_figure
@@ -39,6 +40,13 @@ def test_an_explosion_is_no_sample():
     settings = MDSettings(temperature_K=300.0, timestep_fs=80.0)
     with pytest.raises(SimulationError, match=r"^after 0\.\d+ ps: the (force|temperature) .*above the limit"):
         sample(with_emt(molecule("N2")), 50.0, settings)
+
+
+def test_atoms_that_the_calculator_does_not_take_did_not_explode():
+    atoms = molecule("CH3SH")
+    atoms.calc = EquivariantCalculator("ethanol")
+    with pytest.raises(ValueError, match=r"^this model does not know S"):
+        sample(atoms, 0.05, MDSettings())
 
 
 def test_molecule(tmp_path):

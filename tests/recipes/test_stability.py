@@ -65,6 +65,15 @@ def test_a_broken_one_fails_when_mechanics_says():
     assert (found.largest_deviation_A > 0.5).all()
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_molecule_that_the_model_does_not_take_is_refused(processes):
+    """It would look as if its bonds broke at once."""
+    atoms = molecule("CH3SH")
+    atoms.calc = EquivariantCalculator("ethanol")
+    with pytest.raises(ValueError, match="does not know S"):
+        stability(atoms, runs=2, length_ps=0.1, processes=processes)
+
+
 def test_runs_in_processes_are_the_same():
     atoms = molecule("CH3CH2OH")
     atoms.calc = EquivariantCalculator("ethanol", preset="md")
