@@ -205,9 +205,11 @@ def test_molecules_with_a_stress_are_no_obstacle():
     assert "looks like GPa →" in told[0]
 
 
-def test_shuffled_energies():
+@pytest.mark.parametrize("scatter", [0.02, 0.1])  # pairs are some 0.04 and 0.2 Å apart
+def test_shuffled_energies(scatter):
     rng = np.random.default_rng(1)
-    frames = molecules(120, scatter=0.02)
+    frames = molecules(120, scatter=scatter)
+    assert not findings(frames)
     energies = rng.permutation([frame.energy for frame in frames])
     found = findings([type(f)(f.atoms, float(e), f.forces) for f, e in zip(frames, energies, strict=True)])
     assert [f[:2] for f in found] == [("units", "warning")]

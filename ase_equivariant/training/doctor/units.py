@@ -25,8 +25,9 @@ _NOBLE = (2, 10, 18, 36, 54, 86)
 _SHORT, _LONG = 0.65, 1.5
 # Root mean square of the median frame, eV/Å: molecules at 300 K have 1, and no sensible data set this.
 _LARGE_FORCE = 8.0
-# Pairs so near (Å) must show that the energy follows the forces.
-_NEAR, _NEAR_PAIRS, _UNRELATED = 0.12, 30, 0.3
+# Pairs so near (Å), or the nearest if those are few, must show that the energy follows the forces: where labels are
+# right ranks of the two correlate by 0.85 and more, up to the farthest pairs that there are.
+_NEAR, _FEW_PAIRS, _ENOUGH_PAIRS, _UNRELATED = 0.12, 30, 100, 0.3
 # Where nearly all pairs have as many atoms, energies per atom and in whole follow the work equally well.
 _AS_WELL = 1.2
 
@@ -165,17 +166,18 @@ def _describe(data: Dataset, evidence: Evidence) -> str:
 
 def _unrelated(data: Dataset) -> list[Finding]:
     """Frames that hardly differ, and energies that do not care what the forces say."""
-    near = data.pairs.distance < _NEAR
-    work, energy = (data.pairs.force_work + data.pairs.stress_work)[near], data.pairs.energy[near]
-    if near.sum() < _NEAR_PAIRS or work.std() == 0 or energy.std() == 0:
+    pairs = data.pairs
+    count = max(int((pairs.distance < _NEAR).sum()), min(_ENOUGH_PAIRS, len(pairs)))
+    work, energy = (pairs.force_work + pairs.stress_work)[:count], pairs.energy[:count]
+    if count < _FEW_PAIRS or work.std() == 0 or energy.std() == 0:
         return []
     order = np.argsort(np.argsort(work)), np.argsort(np.argsort(energy))  # ranks: a few wrong labels decide nothing
     correlation = float(np.corrcoef(*order)[0, 1])
     if abs(correlation) > _UNRELATED:
         return []
     message = (
-        f"energies do not follow the forces: correlation {correlation:.2f} over {near.sum()} pairs of frames "
-        f"nearer than {_NEAR} Å"
+        f"energies do not follow the forces: correlation {correlation:.2f} over {count} pairs of frames "
+        f"{pairs.distance[count - 1]:.2f} Å apart or less"
     )
     return [Finding("units", "warning", message, "labels shuffled, or of different calculations?")]
 
