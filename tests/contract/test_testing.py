@@ -10,17 +10,19 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms
 from cases import potential, system
+from e3nn import o3
+from e3nn_reference import IGNORE_TORCHSCRIPT
 
+from ase_equivariant.irreps import Irreps
 from ase_equivariant.testing import TEST_SYSTEMS, assert_derivatives, assert_equivariant
 
 
 def products(features, positions):
     """ "1x0e+2x1o" and positions to "1x0e+1x1o+1x1e": dot product, vector, cross product."""
-    scalar, vectors = features[:, :1], features[:, 1:].unflatten(1, (3, 2))
+    scalar, a, b = features.split([1, 3, 3], dim=1)
     # Components of l = 1 are x, y, z in e3nn's order as well, so that positions may be mixed with them.
-    dot = (vectors[..., 0] * positions).sum(dim=1, keepdim=True)
-    cross = torch.linalg.cross(vectors[..., 0], vectors[..., 1])
-    return torch.cat([dot, scalar * vectors[..., 1], cross], dim=1)
+    dot = (a * positions).sum(dim=1, keepdim=True)
+    return torch.cat([dot, scalar * b, torch.linalg.cross(a, b)], dim=1)
 
 
 POSITIONS = torch.tensor(np.random.default_rng(0).normal(size=(6, 3)))
@@ -58,9 +60,35 @@ def test_layout_and_precision_of_the_user():
         return torch.linalg.cross(x[:, :3], x[:, 3:])
 
     options = {"dtype": torch.float32, "tolerance": 1e-5}
-    assert 0 < assert_equivariant(cross, "2x1o", "1e", e3nn_layout=True, **options) < 1e-5
-    with pytest.raises(AssertionError, match="not equivariant"):
-        assert_equivariant(cross, "2x1o", "1e", **options)
+    assert 0 < assert_equivariant(cross, "2x1o", "1e", **options) < 1e-5
+    with pytest.raises(AssertionError, match="with e3nn's multiplicity-major features it is right: give e3nn_layout=T"):
+        assert_equivariant(cross, "2x1o", "1e", e3nn_layout=False, **options)
+    with pytest.raises(AssertionError, match="with component-major features it is right: give e3nn_layout=False"):
+        assert_equivariant(lambda x: cross(x.unflatten(1, (3, 2)).mT.flatten(1)), "2x1o", "1e", **options)
+    with pytest.raises(AssertionError, match=r"allowed is 1e-05$"):  # neither
+        assert_equivariant(lambda x: cross(x).abs(), "2x1o", "1e", **options)
+
+
+@pytest.mark.filterwarnings(IGNORE_TORCHSCRIPT)
+def test_modules_of_e3nn():
+    """As they are, in their own order of irreps and in single precision."""
+    irreps = o3.Irreps("2x1o+4x0e+1x1e")
+    assert assert_equivariant(o3.Linear(irreps, "3x0e+2x1o"), irreps, "3x0e+2x1o") < 1e-4
+    product = o3.FullyConnectedTensorProduct(irreps, "2x1o", "2x0o+2x2e")
+    assert assert_equivariant(product, [irreps, "2x1o"], "2x0o+2x2e") < 1e-4
+    with pytest.raises(AssertionError, match="2e under a rotation with inversion"):
+        assert_equivariant(product, [irreps, "2x1e"], "2x0o+2x2e")
+
+
+def test_functions_of_several_features():
+    assert assert_equivariant(torch.linalg.cross, ["1o", "1o"], "1e") < 1e-10
+    assert assert_equivariant(torch.mul, (Irreps("0o"), "2x1o"), "2x1e") < 1e-10
+    assert assert_equivariant(lambda x, y, r: x * y.norm(dim=1)[:, None] + r, ["1o", "2e"], "1o", positions=POSITIONS)
+    assert assert_equivariant(torch.relu, [(2, "0e"), (1, (0, 1))], "3x0e") == 0  # pairs: irreps of one
+    with pytest.raises(AssertionError, match="1o under a rotation with inversion is wrong by 2"):
+        assert_equivariant(torch.linalg.cross, ["1o", "1o"], "1o")
+    with pytest.raises(ValueError, match=r"irreps_in\[1\] should be irreps, such as '8x0e.4x1o', it is 3"):
+        assert_equivariant(torch.linalg.cross, ["1o", 3], "1o")
 
 
 def test_a_module_in_its_own_precision():
@@ -76,7 +104,7 @@ def test_results_below_float64_are_compared_as_such(factor):
 
     def cross(x):
         x = x.float()
-        return torch.cat([factor * x[:, ::2], torch.linalg.cross(x[:, ::2], 0.7 * x[:, ::2])], dim=1)
+        return torch.cat([factor * x[:, :3], torch.linalg.cross(x[:, :3], 0.7 * x[:, :3])], dim=1)
 
     assert 0 < assert_equivariant(lambda x: factor * x.float(), "1o", "1o") < 1e-4
     assert assert_equivariant(lambda x: factor * x.numpy().astype("f4"), "1o", "1o") < 1e-4
@@ -189,7 +217,7 @@ def test_each_irrep_is_on_its_own_scale(dtype):
     """Large scalars hide no wrong vector, and what is zero by symmetry, so rounding, is not accused."""
 
     def of(vectors):
-        return lambda x: torch.cat([1e6 * x.square().sum(dim=1, keepdim=True), vectors(x[:, ::2], x[:, 1::2])], dim=1)
+        return lambda x: torch.cat([1e6 * x.square().sum(dim=1, keepdim=True), vectors(x[:, :3], x[:, 3:])], dim=1)
 
     with pytest.raises(AssertionError, match=r"1o under a rotation.* is wrong by"):
         assert_equivariant(of(lambda a, b: 0.1 * torch.relu(a)), "2x1o", "0e+1o", dtype=dtype)

@@ -32,5 +32,6 @@ def test_convolution_is_equivariant(irreps_in, irreps_out, l_max, parity, check)
         r = vectors.norm(dim=1)
         return layer(features, harmonics(vectors / r[:, None]), basis(r) * cutoff(r)[:, None], edge_index)
 
-    violation = assert_equivariant(on_positions, irreps_in, irreps_out, positions=positions, inversion=parity)
+    options = {"positions": positions, "inversion": parity, "e3nn_layout": False}
+    violation = assert_equivariant(on_positions, irreps_in, irreps_out, **options)
     check("Convolution: equivariance", violation, 1e-12)
