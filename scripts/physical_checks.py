@@ -1,7 +1,6 @@
 """Physical checks of models by name: pictures and numbers beside reference frames and the literature.
 
-python scripts/physical_checks.py rmd17-ethanol si --data ../shared/data    # writes models/NAME-physics.{json,png}
-"""
+python scripts/physical_checks.py rmd17-ethanol si --data ../shared/data    # writes models/NAME-physics.{json,png}"""
 
 import argparse
 import json
@@ -11,6 +10,7 @@ from ase import Atoms
 
 from ase_equivariant import EquivariantCalculator
 from ase_equivariant.cli.common import read_structure
+from ase_equivariant.cli.errors import run_program
 from ase_equivariant.io.results import write_json
 from ase_equivariant.plotting.checks import draw_check
 from ase_equivariant.plotting.figure import save_figure
@@ -22,7 +22,7 @@ from ase_equivariant.training.readers import read_frames
 MODELS = Path(__file__).parent.parent / "models"
 
 
-def check(name: str, system: dict, options: argparse.Namespace):
+def check(name: str, system: dict, options: argparse.Namespace) -> object:
     reference = [f.atoms for file in system.get("reference", []) for f in read_frames(options.data / file)]
     atoms: Atoms = read_structure(system["structure"])[1] if "structure" in system else reference[0].copy()
     atoms.calc = EquivariantCalculator(options.models / f"{name}.safetensors", preset="phonon")
@@ -57,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -1,7 +1,6 @@
 """Train MD17 and revised MD17 molecules by a file of models/configs and print their lines of the published table.
 
-python scripts/reproduce_md17.py DATA ethanol aspirin --labels original   # or all; again after a kill: continues
-python scripts/reproduce_md17.py DATA ethanol --splits 01 02 --seeds 0 1  # mean and spread"""
+python scripts/reproduce_md17.py DATA ethanol aspirin --labels original   # or all; again after a kill: continues"""
 
 import argparse
 import json
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from joint_split import held_out
 
+from ase_equivariant.cli.errors import run_program
 from ase_equivariant.training.config import TrainConfig, read_settings
 from ase_equivariant.training.run import train
 
@@ -37,8 +37,8 @@ def main() -> None:
     parser.add_argument("data", help="folder of rmd17_MOLECULE_{train,test}_SPLIT.npz: published splits, both labels")
     parser.add_argument("molecules", nargs="+", choices=["all", *MOLECULES])
     parser.add_argument("--labels", choices=["revised", "original"], default="revised")
-    parser.add_argument("--splits", nargs="+", default=["01"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--splits", nargs="+", default=["01"], type=lambda k: k.zfill(2), help="01 02: mean ± spread")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="likewise")
     parser.add_argument("--config", type=Path, default=MODELS / "configs" / "md17.toml")
     parser.add_argument("--folder", default="runs")
     parser.add_argument("--epochs", type=int, help="instead of the configuration's")
@@ -57,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

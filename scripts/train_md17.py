@@ -5,6 +5,7 @@ python scripts/train_md17.py rmd17_ethanol.npz --epochs 100
 
 import argparse
 
+from ase_equivariant.cli.errors import run_program
 from ase_equivariant.training.config import TrainConfig
 from ase_equivariant.training.run import train
 
@@ -42,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

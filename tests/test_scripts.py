@@ -63,6 +63,22 @@ def test_train_md17(tmp_path):
     assert (tmp_path / "runs" / "md17" / "md17.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("train_md17.py", ("nothing.npz",), "nothing.npz: no such file"),
+        ("reproduce_md17.py", ("data", "ethanol", "--splits", "2"), "data/rmd17_ethanol_train_02.npz: no such file"),
+        ("physical_checks.py", ("water", "--data", "data"), "data/water_pbe0ts/data_3.xyz: no such file"),
+    ],
+)
+def test_what_is_not_there_is_one_line(name, arguments, said, tmp_path):
+    command = [sys.executable, str(SCRIPTS / name), *arguments]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith(f"error: {said}")
+
+
 def test_finetuning(tmp_path):
     rng, frames = np.random.default_rng(0), []
     for _ in range(30):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from ase_equivariant import __version__
 from ase_equivariant.cli.analyse import analyse
 from ase_equivariant.cli.data import data
 from ase_equivariant.cli.elastic import elastic
+from ase_equivariant.cli.errors import run_program
 from ase_equivariant.cli.evaluate import evaluate
 from ase_equivariant.cli.info import info
 from ase_equivariant.cli.ipi import ipi
@@ -56,13 +53,7 @@ def _root(
 
 def main() -> None:
     """Run the command line; an error of the user's input is one line on stderr and exit status 1."""
-    try:
-        app()
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
-        if "--debug" in sys.argv:
-            raise
-        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
-        sys.exit(1)
+    run_program(app)
 
 
 if __name__ == "__main__":
