@@ -85,9 +85,8 @@ def assert_equivariant(
     ------
     AssertionError
         If it is larger than ``tolerance`` or not finite; names the operation and the irrep that turns wrongly, and
-        the other layout if all is right in that. If a
-        result has no rows, another number of them than the first, another number of components than irreps_out, is
-        complex, or is neither a tensor nor an array.
+        the other layout if all is right in that. If a result has no rows, another number of them than the first,
+        another number of components than irreps_out, is complex, or is neither a tensor nor an array.
     ValueError
         If the arguments leave nothing to compare, or are not what they should be.
     """
@@ -105,8 +104,8 @@ def assert_equivariant(
     refuse_what_compares_nothing(whole, irreps_out, places, tolerance, num_rows, num_rotations, dtype)
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(num_rows, whole.dim, generator=generator, dtype=torch.float64)
-    signs = (1, -1) if inversion else (1,)
-    matrices = [sign * rotation for rotation in _rotations(num_rotations, generator) for sign in signs]
+    rotations = [random_rotation(generator) for _ in range(num_rotations)]
+    matrices = [sign * rotation for rotation in rotations for sign in ((1, -1) if inversion else (1,))]
 
     def compare(in_e3nn_layout: bool) -> tuple[float, float, str]:
         return _violation(_Asked(fn, parts, irreps_out, dtype, in_e3nn_layout), features, places, matrices, tolerance)
@@ -118,10 +117,6 @@ def assert_equivariant(
             f"not equivariant: {culprit} is wrong by {worst:.2e} relative, allowed is {allowed:.0e}{hint}"
         )
     return worst
-
-
-def _rotations(count: int, generator: torch.Generator) -> list[Tensor]:
-    return [random_rotation(generator) for _ in range(count)]
 
 
 def _other_layout(compare: Callable[[bool], tuple[float, float, str]], e3nn_layout: bool, terms: list[Any]) -> str:
